@@ -1,0 +1,125 @@
+"""Settings: every knob with its unit, its default and, where there is one, its formula.
+
+Three timing profiles: `local` (processes of one host), `lan` (one site) and `wan` (several). A timing left at None is
+taken from the profile. Sources, later ones win: defaults, `roost.toml`, `ROOST_...` variables, arguments.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+__all__ = ["PROFILES", "Settings", "Timings"]
+
+Profile = Literal["local", "lan", "wan"]
+
+
+class Timings(msgspec.Struct, frozen=True, kw_only=True):
+    """The membership timings of a profile."""
+
+    probe_seconds: float
+    """A random member is probed this often. Longer: cheaper and slower to notice."""
+    probe_timeout_seconds: float
+    """An answer is awaited so long before others are asked to probe: about three times the slowest round trip."""
+    suspicion_seconds: float
+    """A silent member stays suspect so long before it is down: long enough for log2(n) probe periods of gossip."""
+    refused_seconds: float
+    """As `suspicion_seconds`, when its host refuses connections: the process is dead, short of a very fast restart."""
+
+
+PROFILES: dict[Profile, Timings] = {
+    "local": Timings(probe_seconds=0.5, probe_timeout_seconds=0.25, suspicion_seconds=2.0, refused_seconds=0.1),
+    "lan": Timings(probe_seconds=1.0, probe_timeout_seconds=0.5, suspicion_seconds=5.0, refused_seconds=0.5),
+    "wan": Timings(probe_seconds=2.0, probe_timeout_seconds=1.5, suspicion_seconds=15.0, refused_seconds=2.0),
+}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings of a node. Units are last in the names."""
+
+    # who and where
+    name: str = ""
+    """Unique in the cluster; empty: the advertised host and port."""
+    cluster: str = "roost"
+    """Nodes of different clusters refuse each other."""
+    bind: str = "127.0.0.1:7400"
+    """host:port to listen on; port 0 picks a free one."""
+    advertise: str = ""
+    """host:port that others connect to; empty: what `bind` became."""
+    seeds: tuple[str, ...] = ()
+    """host:port of some nodes to join through. All are tried, again and again with back-off."""
+    roles: tuple[str, ...] = ()
+    zone: str = ""
+    """Copies of a partition go to different zones first."""
+    weight: float = 1.0
+    """This node's share of partitions, relative to the others'."""
+    application: str = ""
+    """The application's own version, shown to the others."""
+    # trust
+    secret: str = ""
+    """At least 32 characters of it unpredictable (`roost secret new`). Without one only loopback is served."""
+    secret_file: str = ""
+    """A file with the secret, or several, one a line: the first is used, all are accepted. Mode 0600."""
+    tls: bool | None = None
+    """None: on when there is a secret. It cannot be switched off beyond loopback."""
+    # time
+    profile: Profile = "lan"
+    probe_seconds: float | None = None
+    probe_timeout_seconds: float | None = None
+    suspicion_seconds: float | None = None
+    refused_seconds: float | None = None
+    rejoin_seconds: float = 5.0
+    """Down members are contacted again this often: how a split heals."""
+    forget_seconds: float = 86_400.0
+    """A member that is down or has left is forgotten after this; its late return is that of a stranger."""
+    form_alone_seconds: float = 3.0
+    """When no seed answers for so long, the node starts on its own and keeps trying; the two sides merge later."""
+    name_taken_seconds: float = 20.0
+    """How long a newcomer waits for an older run of its name to be declared down before it gives up."""
+    leave_seconds: float = 15.0
+    """The limit of a graceful leave, hand-off included."""
+    call_seconds: float = 5.0
+    """The deadline of a call that names none."""
+    handshake_seconds: float = 5.0
+    """A connection that has not proved itself by then is closed."""
+    idle_seconds: float = 60.0
+    """A link without traffic for so long is closed; it opens again at the next use."""
+    reconnect_seconds_max: float = 2.0
+    """Back-off between attempts to connect doubles from 0.02 s up to this."""
+    clock_ahead_max_seconds: float = 5.0
+    """A node whose clock is further ahead may not join, and its stamps never advance ours."""
+    # bounds
+    frame_bytes_max: int = 64 * 1024 * 1024
+    """A longer inbound frame closes the link."""
+    message_bytes_max: int = 16 * 1024 * 1024
+    """A longer message is refused where it is made; below `frame_bytes_max`."""
+    outbound_bytes_max: int = 16 * 1024 * 1024
+    """Waiting for one peer: beyond it calls raise Overloaded. At four times of it (a peer that does not read) its link is closed."""
+    write_bytes_high: int = 1024 * 1024
+    """A sender waits while more than this is buffered in a link, so that membership can still overtake data."""
+    pending_calls_max: int = 100_000
+    """Calls to one peer that await an answer."""
+    running_calls_max: int = 10_000
+    """Calls of one peer whose handlers have suspended; beyond it Overloaded."""
+    inbox_messages_max: int = 4096
+    """Unread messages of one kind from one peer; beyond it that sender waits."""
+    queued_commands_max: int = 1000
+    """Commands of one partition that wait for its right to arrive or for a command before them."""
+    half_open_max: int = 128
+    """Connections that have not proved themselves; beyond it the oldest is closed."""
+    # placement
+    partitions: int = 1024
+    """A power of two, the same on all nodes. At least 32 a node keep the load even."""
+    placement_seed: int | None = None
+    """None: made from the cluster's name. The same on all nodes."""
+    transfer_chunk_bytes: int = 64 * 1024
+    transfers_max: int = 16
+    """Partitions that one node streams out at the same time."""
+
+    @property
+    def timings(self) -> Timings:
+        """The profile's timings with this node's own values over them."""
+        base = PROFILES[self.profile]
+        own = {key: value for key in Timings.__struct_fields__ if (value := getattr(self, key)) is not None}
+        return msgspec.structs.replace(base, **own)

@@ -1,0 +1,107 @@
+"""What members tell each other: the entry of a member, and the messages of SWIM.
+
+An entry has two authors. The member itself writes what it is (state, address, services...) and raises `incarnation`
+with every change; others may only write its `health`. For one uid the entries are totally ordered by
+`(left, incarnation, health)`, so merging is taking the greater one: commutative, associative, idempotent. A member
+refutes a bad health by raising its incarnation, which is why even `down` is not the end of it.
+
+Source: A. Das, I. Gupta, A. Motivala, "SWIM", DSN 2002, sections 3 and 4.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Literal
+
+import msgspec
+
+__all__ = ["Ack", "Entry", "Gossip", "Health", "Nack", "Ping", "PingRequest", "Report", "State", "Sync"]
+
+State = Literal["joining", "up", "leaving", "left"]
+
+
+class Health(IntEnum):
+    """What the others think of a member. The order is the order of precedence at one incarnation."""
+
+    ALIVE = 0
+    SUSPECT = 1
+    DOWN = 2
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One run of one node, as gossip carries it. `uid` is made anew at every start; `name` is kept."""
+
+    name: str
+    uid: int
+    started: int
+    """Wall-clock milliseconds when this run began: of two live runs with one name the older stays."""
+    incarnation: int
+    state: State
+    health: Health
+    address: str
+    roles: tuple[str, ...] = ()
+    zone: str = ""
+    weight: float = 1.0
+    services: dict[str, int] = {}
+    """Hosted services by name, each with a digest of its options."""
+    library: str = ""
+    protocol: tuple[int, int] = (1, 1)
+    application: str = ""
+
+    @property
+    def order(self) -> tuple[bool, int, int]:
+        """Of two entries of one uid the one with the greater order is the newer."""
+        return (self.state == "left", self.incarnation, self.health)
+
+
+class Report(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The digest of its view that a member last reported; the greater `number` is the newer."""
+
+    uid: int
+    number: int
+    digest: int
+
+
+class Ping(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
+    """Are you alive? Answered with an `Ack` of the same `number`."""
+
+    number: int
+    entries: list[Entry]
+    reports: list[Report]
+
+
+class Ack(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    """I am alive; or, of a `PingRequest`, its target is."""
+
+    number: int
+    entries: list[Entry]
+    reports: list[Report]
+
+
+class PingRequest(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """Please probe `target` for me: answered with `Ack`, or with `Nack` when that fails in time."""
+
+    number: int
+    target: int
+    entries: list[Entry]
+    reports: list[Report]
+
+
+class Nack(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
+    """I could not reach it. `refused`: its host answers and says that nothing listens there."""
+
+    number: int
+    refused: bool
+    entries: list[Entry]
+    reports: list[Report]
+
+
+class Sync(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
+    """The sender's whole view; one with `answer` set asks for the receiver's in return."""
+
+    answer: bool
+    entries: list[Entry]
+    reports: list[Report]
+
+
+Gossip = Ping | Ack | PingRequest | Nack | Sync

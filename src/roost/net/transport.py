@@ -1,0 +1,91 @@
+"""The port every transport implements: ordered, framed links between addresses.
+
+A link is a pipe of frames. Within one link frames arrive whole, in order and at most once; if a frame could not be
+delivered, every later one of that link is not delivered either and the link is closed. There is no promise between
+two links. Who is at the other end is the handshake's business, one layer up; a transport that encrypts says with
+`binding` which certificate the link was bound to.
+
+A frame handed to `received` is only valid during the call: whoever keeps a part of it makes a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+__all__ = ["ConnectionRefused", "Link", "LinkOwner", "Transport"]
+
+
+class ConnectionRefused(Exception):
+    """`connect` failed. `refused`: the host answered that nothing listens there, which is a hint that a node died."""
+
+    def __init__(self, message: str, *, refused: bool) -> None:
+        super().__init__(message)
+        self.refused = refused
+
+
+class LinkOwner(Protocol):
+    """What a link calls, always from the loop and never from within `write`."""
+
+    def received(self, frame: memoryview) -> None:
+        """One frame, without its length."""
+        ...
+
+    def batch_ended(self) -> None:
+        """All that came in one read has been given to `received`: the moment to flush answers."""
+        ...
+
+    def writable(self) -> None:
+        """`paused` has just become False."""
+        ...
+
+    def closed(self, error: Exception | None) -> None:
+        """The link is gone; called exactly once. None: closed by this end, or cleanly by the other."""
+        ...
+
+
+class Link(Protocol):
+    """One end of a link."""
+
+    remote: str
+    """The other end's address as the transport sees it: for people, not for identity."""
+    binding: bytes
+    """SHA-256 of the server's certificate (DER); empty where nothing encrypts."""
+    accepted: bool
+    """True on the end that was connected to."""
+    paused: bool
+    """True while the outbound buffer is above its high-water mark. Writing still works, but should stop."""
+    frame_bytes_max: int
+    """A longer inbound frame closes the link with a ProtocolError before it is buffered. Starts at the handshake's limit."""
+
+    def write(self, frame: bytes) -> None:
+        """Queue one frame. Never blocks; a no-op on a closed link."""
+        ...
+
+    def buffered(self) -> int:
+        """Bytes written and not yet given to the network."""
+        ...
+
+    def close(self) -> None:
+        """Send what is queued, then close."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once and drop what is queued."""
+        ...
+
+
+class Transport(Protocol):
+    """A way to reach other nodes."""
+
+    async def listen(self, bind: str, accept: Callable[[Link], LinkOwner]) -> str:
+        """Listen on `bind`; returns the real address (the port, where 0 was asked for). Raises ConfigError."""
+        ...
+
+    async def connect(self, address: str, own: Callable[[Link], LinkOwner], *, seconds: float) -> Link:
+        """Open a link; `own` gives its owner before anything is received. Raises ConnectionRefused or AuthError."""
+        ...
+
+    async def close(self) -> None:
+        """Stop listening and close every link."""
+        ...
