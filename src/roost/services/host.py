@@ -16,6 +16,7 @@ import msgspec
 
 from roost.config import Settings
 from roost.core.gossip import Entry
+from roost.net.failures import NotHere
 from roost.runtime import Runtime
 from roost.wire.protocol import Call
 
@@ -25,15 +26,6 @@ Body = bytes | msgspec.Raw
 Answer = Body | Coroutine[Any, Any, Body]
 Handler = Callable[[int, Call], Answer]
 """(uid of the caller, the call) -> the answer. A cast arrives as a call of id 0 whose answer is dropped."""
-
-
-class NotHere(Exception):
-    """This node does not execute commands of that partition now; nothing ran. `holder` is a uid, 0 if unknown."""
-
-    def __init__(self, epoch: int, holder: int) -> None:
-        super().__init__(f"not here: epoch {epoch}, holder {holder:016x}")
-        self.epoch = epoch
-        self.holder = holder
 
 
 class Host(Protocol):
