@@ -58,6 +58,13 @@ class Link(Protocol):
     frame_bytes_max: int
     """A longer inbound frame closes the link with a ProtocolError before it is buffered. Starts at the handshake's limit."""
 
+    def established(self) -> None:
+        """The handshake is done: lift the limits on unproven links (their number, their time).
+
+        The owner calls this once, and then raises `frame_bytes_max` from the handshake's limit to its own.
+        """
+        ...
+
     def write(self, frame: bytes) -> None:
         """Queue one frame. Never blocks; a no-op on a closed link."""
         ...
