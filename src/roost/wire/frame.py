@@ -27,7 +27,7 @@ __all__ = ["LENGTH_BYTES", "Framer", "decode_batch", "encode_batch", "length_pre
 LENGTH_BYTES = 4
 _LENGTH = struct.Struct(">I")
 _PIECES_MAX = 4096
-"""Loose pieces before they are joined: a peer that sends byte by byte costs 40 bytes of overhead a piece, not a byte."""
+"""So many loose pieces are joined early: a peer that sends byte by byte must not cost 40 bytes for each."""
 
 length_prefix = _LENGTH.pack
 """The 4 bytes that go before a frame of that many bytes."""
