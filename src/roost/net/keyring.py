@@ -95,21 +95,18 @@ def _read(path: str) -> list[str]:
     """The secrets in a file, one a line, without empty lines and comments."""
     where = f"secret_file {path}"
     try:
-        stream = open(path, "rb", opener=_open)
+        with open(path, "rb", opener=_open) as stream:
+            # What is checked is the file that is read, not whatever has its name by then.
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ConfigError("is no regular file", where=where, todo=_TODO)
+            content = stream.read(_FILE_BYTES_MAX + 1)
     except OSError as error:
         todo = f"make it with `roost secret new > {path}; chmod 600 {path}`"
         raise ConfigError(error.strerror or str(error), where=where, todo=todo) from error
-    with stream:
-        # What is checked is the file that is read, not whatever has its name by then.
-        status = os.fstat(stream.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigError("is no regular file", where=where, todo=_TODO)
-        if status.st_mode & 0o077:
-            mode = stat.S_IMODE(status.st_mode)
-            raise ConfigError(
-                f"others than its owner may use it (mode {mode:04o})", where=where, todo=f"chmod 600 {path}"
-            )
-        content = stream.read(_FILE_BYTES_MAX + 1)
+    if status.st_mode & 0o077:
+        mode = stat.S_IMODE(status.st_mode)
+        raise ConfigError(f"others than its owner may use it (mode {mode:04o})", where=where, todo=f"chmod 600 {path}")
     if len(content) > _FILE_BYTES_MAX:
         raise ConfigError(f"is longer than {_FILE_BYTES_MAX} bytes", where=where, todo="one secret a line")
     try:
