@@ -30,7 +30,9 @@ class Runtime:
         self.loop = asyncio.get_running_loop()
         self.rng = random.Random(secrets.randbits(128))
         self.monotonic: Callable[[], float] = self.loop.time
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self.checks = False
+        """Whether machines check their invariants after every step; the simulator says yes."""
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # in order, so that a simulated end is the same every time
 
     def wall(self) -> float:
         """Seconds since the epoch, as this node believes them."""
@@ -47,12 +49,12 @@ class Runtime:
     def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         """Start `work` as a task that is kept alive, and whose failure is logged, never swallowed."""
         task = self.loop.create_task(work, name=name)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("%s failed: %r", task.get_name(), error, exc_info=error)
 

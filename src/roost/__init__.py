@@ -1,0 +1,1 @@
+"""roost: live state across processes and machines, by name."""

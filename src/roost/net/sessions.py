@@ -1,0 +1,162 @@
+"""One link's life above the transport: handshake, use, good-bye.
+
+A session is `greeting` until both ends have proved themselves, then `open`, then `closing` from the first `Bye`, then
+gone. `Bye` says "I send nothing more on this link"; the link is closed once both ends have said it, so nothing that
+was on its way is lost. A link that ends without a `Bye` is a hint that the other end died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from roost.errors import AuthError, ProtocolError, RoostError
+from roost.net.transport import Link
+from roost.wire.frame import encode_batch
+from roost.wire.handshake import Handshake
+from roost.wire.protocol import Bye, Identity
+
+if TYPE_CHECKING:
+    from roost.net.peer import Peer
+
+__all__ = ["Session", "SessionOwner"]
+
+log = logging.getLogger("roost.net")
+
+
+class SessionOwner:
+    """What a session needs of those who keep the links (the registry of peers)."""
+
+    def greeting(self, *, initiator: bool, binding: bytes) -> Handshake:
+        """A fresh handshake for a link."""
+        raise NotImplementedError
+
+    def admit(self, session: Session, identity: Identity) -> Peer:
+        """The handshake is done; the peer that the link belongs to. Raises a RoostError to refuse it."""
+        raise NotImplementedError
+
+    def opened(self, session: Session) -> None:
+        """The link may be used from now on."""
+        raise NotImplementedError
+
+    def incoming(self, session: Session, frame: memoryview) -> None:
+        """A frame of envelopes."""
+        raise NotImplementedError
+
+    def lost(self, session: Session, *, expected: bool) -> None:
+        """An open link is gone; `expected` if a good-bye was said."""
+        raise NotImplementedError
+
+
+class Session:
+    """A link with a handshake before it and a peer behind it."""
+
+    __slots__ = (
+        "_handshake",
+        "_owner",
+        "bye_heard",
+        "bye_said",
+        "closed_reason",
+        "frame_bytes_max",
+        "link",
+        "peer",
+        "ready",
+        "used",
+    )
+
+    def __init__(self, owner: SessionOwner, link: Link, *, initiator: bool, frame_bytes_max: int) -> None:
+        self._owner = owner
+        self.link = link
+        self.frame_bytes_max = frame_bytes_max
+        self._handshake: Handshake | None = owner.greeting(initiator=initiator, binding=link.binding)
+        self.peer: Peer | None = None
+        self.ready: asyncio.Future[None] | None = None
+        """Whoever opened the link waits here for the handshake; None on the accepting end."""
+        self.bye_said = False
+        self.bye_heard = False
+        self.used = True
+        self.closed_reason: Exception | None = None
+
+    def __repr__(self) -> str:
+        who = self.peer.name if self.peer is not None else "?"
+        return f"<Session with {who} at {self.link.remote}{' closing' if self.bye_said or self.bye_heard else ''}>"
+
+    def begin(self, ready: asyncio.Future[None]) -> None:
+        """Start the handshake on the end that connected."""
+        self.ready = ready
+        assert self._handshake is not None
+        for frame in self._handshake.start():
+            self.link.write(frame)
+
+    def received(self, frame: memoryview) -> None:
+        self.used = True
+        if self.peer is not None:
+            self._owner.incoming(self, frame)
+        else:
+            self._greet(frame)
+
+    def _greet(self, frame: memoryview) -> None:
+        handshake = self._handshake
+        if handshake is None:
+            return  # refused already; the link is being closed
+        try:
+            answers = handshake.receive(frame)
+            peer = None
+            if handshake.done:
+                assert handshake.peer is not None
+                peer = self._owner.admit(self, handshake.peer)
+        except RoostError as error:
+            self._handshake = None
+            log.warning("handshake with %s refused: %s", self.link.remote, error)
+            self._fail(error)
+            self.link.write(handshake.refusal(error))
+            self.link.close()
+            return
+        for answer in answers:
+            self.link.write(answer)
+        if peer is not None:
+            self._handshake = None
+            self.peer = peer
+            self.link.established()
+            self.link.frame_bytes_max = self.frame_bytes_max
+            self._owner.opened(self)
+            if self.ready is not None and not self.ready.done():
+                self.ready.set_result(None)
+
+    def _fail(self, error: Exception) -> None:
+        self.closed_reason = error
+        if self.ready is not None and not self.ready.done():
+            self.ready.set_exception(error)
+
+    def batch_ended(self) -> None:
+        if self.peer is not None:
+            self.peer.flush()
+
+    def writable(self) -> None:
+        if self.peer is not None:
+            self.peer.resumed(self)
+
+    def say_bye(self, reason: str) -> None:
+        """Send nothing more here; close as soon as the other end has said the same."""
+        if not self.bye_said:
+            self.bye_said = True
+            self.link.write(encode_batch([Bye(reason)]))
+            if self.bye_heard:
+                self.link.close()
+
+    def hear_bye(self) -> None:
+        """The other end sends nothing more here."""
+        self.bye_heard = True
+        if self.bye_said:
+            self.link.close()
+
+    def closed(self, error: Exception | None) -> None:
+        if self.peer is not None:
+            self._owner.lost(self, expected=self.bye_heard or self.bye_said)
+            return
+        reason = error if isinstance(error, RoostError) else None
+        text = "the other end closed the connection during the handshake"
+        self._fail(reason or (ProtocolError(f"{text}: {error}") if error else AuthError(text)))
+
+

@@ -1,0 +1,281 @@
+"""`Node`: what users hold. Wiring and lifetime, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from roost.config import Settings
+from roost.errors import ConfigError, RoostError
+from roost.messages import Envelope, Message, Request
+from roost.net.keyring import Keyring
+from roost.net.tcp import TcpTransport
+from roost.net.tls import TlsContexts
+from roost.net.transport import Transport
+from roost.run import Run
+from roost.runtime import Runtime
+from roost.services.members import Members
+from roost.services.messaging import Delivery, Inbox
+from roost.settings import load
+from roost.version import VERSION
+
+__all__ = ["Node"]
+
+log = logging.getLogger("roost.node")
+
+M = TypeVar("M", bound=Message)
+R = TypeVar("R")
+
+
+class Node:
+    """One node of a cluster, used with `async with`.
+
+    Settings come from `roost.toml`, `ROOST_...` variables and these arguments, later ones over earlier ones; see
+    `roost.config.Settings` for all of them with units and defaults. Starting raises, at once and with what to do: ConfigError
+    (settings, address, port), AuthError (wrong secret), NameTaken, VersionSkew. A seed that does not answer is no
+    error: the node goes on trying, and starts alone after `form_alone_seconds`.
+
+    A node may start and stop any number of times; each start is a new member with a new uid.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        cluster: str | None = None,
+        bind: str | None = None,
+        advertise: str | None = None,
+        seeds: Sequence[str] | None = None,
+        secret: str | None = None,
+        secret_file: str | None = None,
+        config: str | None = None,
+        runtime: Callable[[], Runtime] | None = None,
+        transport: Callable[[Runtime, Settings], Transport] | None = None,
+        handle_signals: bool = True,
+        **settings: Any,
+    ) -> None:
+        given = {
+            "name": name,
+            "cluster": cluster,
+            "bind": bind,
+            "advertise": advertise,
+            "seeds": tuple(seeds) if seeds is not None else None,
+            "secret": secret,
+            "secret_file": secret_file,
+            **settings,
+        }
+        self.settings, self.settings_from = load(config, None, {k: v for k, v in given.items() if v is not None})
+        self.blocklist: set[str] = set()
+        """Names of peers to refuse and not to talk to: fault injection."""
+        self._make_runtime = runtime or Runtime
+        self._make_transport = transport
+        self._handle_signals = handle_signals
+        self._run: Run | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._failure: RoostError | None = None
+
+    @classmethod
+    def from_config(cls, path: str | None = None) -> Self:
+        """A node whose settings all come from `roost.toml` (or `path`) and the environment."""
+        return cls(config=path)
+
+    def __repr__(self) -> str:
+        run = self._run
+        if run is None:
+            return f"<Node {self.settings.name or '(unnamed)'}: stopped>"
+        return f"<Node {run.name} at {self.address}: {len(self.members)} members{', settled' if self.settled else ''}>"
+
+    # life
+
+    async def start(self) -> None:
+        """Join the cluster; returns once this node is up."""
+        if self._run is not None:
+            raise ConfigError(f"{self.name} runs already", todo="stop it first")
+        settings = self.settings
+        keyring = Keyring.from_settings(settings)
+        runtime = self._make_runtime()
+        if self._make_transport is not None:
+            transport = self._make_transport(runtime, settings)
+        else:
+            use_tls = settings.tls if settings.tls is not None else keyring is not None
+            transport = TcpTransport(runtime, settings, TlsContexts.make() if use_tls else None)
+        run = Run(
+            settings,
+            runtime,
+            transport,
+            keyring,
+            library=VERSION,
+            blocked=self.blocklist.__contains__,
+            ended=self._ended,
+        )
+        self._failure = None
+        self._run = run
+        try:
+            run.serve_admin(self.status)
+            await run.start()
+        except BaseException:
+            self._run = None
+            await run.close()
+            raise
+        self._catch_sigterm()
+
+    async def stop(self) -> None:
+        """Leave gracefully: hand everything off within `leave_seconds`, say good-bye, close. A stopped node is left alone."""
+        run, self._run = self._run, None
+        if run is not None:
+            await run.leave()
+
+    leave = stop
+
+    async def abandon(self) -> None:
+        """End without a word, as a crash would: nothing is handed off, the others find out by themselves."""
+        run, self._run = self._run, None
+        if run is not None:
+            await run.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        await self.stop()
+        if self._failure is not None and error is None:
+            raise self._failure
+
+    def _ended(self, error: RoostError) -> None:
+        """The cluster has no place for this node any more (its name is another's)."""
+        log.error("%s stops: %s", self.name, error)
+        self._failure = error
+        run = self._run
+        if run is not None:
+            run.runtime.loop.create_task(self.stop(), name="stop")
+
+    def _catch_sigterm(self) -> None:
+        """SIGTERM means leave, unless the application handles it itself."""
+        if not self._handle_signals or threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGTERM, self._on_sigterm, loop)
+
+    def _on_sigterm(self, loop: asyncio.AbstractEventLoop) -> None:
+        async def leave_and_end() -> None:
+            await self.stop()
+            loop.remove_signal_handler(signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        if self._stopping is None:
+            log.info("%s: SIGTERM, leaving", self.name)
+            self._stopping = loop.create_task(leave_and_end(), name="leave")
+
+    @property
+    def _running(self) -> Run:
+        if self._run is None:
+            raise ConfigError(f"{self.settings.name or 'the node'} is not running", todo="use `async with` or start()")
+        return self._run
+
+    # who is there
+
+    @property
+    def name(self) -> str:
+        return self._run.name if self._run is not None else self.settings.name
+
+    @property
+    def uid(self) -> int:
+        """Of this run."""
+        return self._running.uid
+
+    @property
+    def address(self) -> str:
+        """host:port that others connect to."""
+        return self._running.members.me.address
+
+    @property
+    def members(self) -> Members:
+        """The cluster, live: iterable, `watch()`, `[name]`."""
+        return self._running.members
+
+    @property
+    def peers(self) -> list[str]:
+        """The names of all other known members, up or not."""
+        return sorted({member.name for member in self.members} - {self.name})
+
+    @property
+    def settled(self) -> bool:
+        return self._running.members.settled
+
+    @property
+    def quiet(self) -> bool:
+        """Settled, and nothing moves."""
+        return self._run is not None and self._run.members.settled
+
+    async def ready(self, count: int) -> None:
+        """Wait until `count` members are up and settled, this one among them."""
+        await self._running.members.ready(count)
+
+    # messages
+
+    async def send(self, to: str, message: Message) -> None:
+        """Send a message into the inbox of its kind on the node `to`: at most once, in order per receiver.
+
+        Returns when it is on its way; waits while that receiver has too much unread. Raises Unreachable, Overloaded:
+        nothing was sent then, a retry is safe.
+        """
+        await self._running.messaging.send(to, message)
+
+    async def ask(self, to: str, request: Request[R], *, timeout: float | None = None) -> R:
+        """Ask the node `to` and await its answer, at most `timeout` seconds (`call_seconds`).
+
+        Raises Unreachable, DeadlineExceeded, Overloaded, NotFound (nobody answers this there), RemoteError (the
+        handler raised); `.may_have_run` says whether a retry is safe. Cancelling cancels the handler.
+        """
+        return await self._running.messaging.ask(to, request, timeout)
+
+    async def broadcast(self, message: Message, *, timeout: float | None = None) -> Delivery:
+        """Put a message into the inbox of every other member; says who has it and, with reasons, who has not."""
+        return await self._running.messaging.broadcast(message, timeout)
+
+    def inbox(self, message: type[M]) -> Inbox[M]:
+        """The messages of one class that others send here, as an async iterator of envelopes."""
+        return self._running.messaging.inbox(message)
+
+    def answer(
+        self, request: type[Request[R]]
+    ) -> Callable[[Callable[[Envelope[Any]], Awaitable[R] | R]], Callable[[Envelope[Any]], Awaitable[R] | R]]:
+        """Decorator: the function answers `ask` of this class here. One a class; plain or async."""
+        return self._running.messaging.answer(request)
+
+    # what operators see
+
+    def status(self) -> dict[str, Any]:
+        """What `roost status` prints: JSON types only."""
+        run = self._running
+        return {
+            "node": run.name,
+            "uid": f"{run.uid:016x}",
+            "address": self.address,
+            "cluster": self.settings.cluster,
+            "version": VERSION,
+            "settled": run.members.settled,
+            "members": [
+                {
+                    "name": member.name,
+                    "uid": f"{member.uid:016x}",
+                    "state": member.state,
+                    "address": member.address,
+                    "zone": member.zone,
+                    "roles": list(member.roles),
+                    "services": sorted(member.services),
+                }
+                for member in run.members
+            ],
+            "messages_dropped": run.messaging.dropped,
+        }

@@ -1,0 +1,378 @@
+"""The members as users see them, and the shell around the pure membership machine.
+
+The shell turns links, timers and messages into the machine's events and carries out its effects. Nothing here decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Literal, Protocol
+
+import msgspec
+
+from roost.core.gossip import Entry, Gossip, Health
+from roost.core.membership import (
+    Contact,
+    Effect,
+    Event,
+    Joined,
+    MemberChanged,
+    Membership,
+    NameConflict,
+    SelfChanged,
+    SendGossip,
+    SettledChanged,
+    Tick,
+)
+from roost.errors import Overloaded
+from roost.runtime import Runtime
+
+__all__ = ["Member", "MemberDown", "MemberEvent", "MemberLeft", "MemberSuspect", "MemberUp", "Members", "MembersOwner"]
+
+log = logging.getLogger("roost.members")
+
+WATCH_EVENTS_MAX = 100_000
+MemberState = Literal["joining", "up", "leaving", "left", "suspect", "down"]
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A node as this one sees it now. `uid` is made anew at every start; `services` are those that it hosts."""
+
+    name: str
+    uid: int
+    state: MemberState
+    address: str
+    roles: tuple[str, ...]
+    zone: str
+    weight: float
+    services: Mapping[str, int]
+    incarnation: int
+    library: str
+    application: str
+
+    def __repr__(self) -> str:
+        return f"<Member {self.name} {self.state} at {self.address}>"
+
+
+class MemberUp(msgspec.Struct, frozen=True):
+    """A member takes part: it is new, or it is back from suspicion or from down."""
+
+    member: Member
+
+
+class MemberSuspect(msgspec.Struct, frozen=True):
+    """A member does not answer; it has some time left to refute."""
+
+    member: Member
+
+
+class MemberDown(msgspec.Struct, frozen=True):
+    """A member is taken for dead, and its work goes to others. It may come back."""
+
+    member: Member
+
+
+class MemberLeft(msgspec.Struct, frozen=True):
+    """A member has left gracefully."""
+
+    member: Member
+
+
+MemberEvent = MemberUp | MemberSuspect | MemberDown | MemberLeft
+
+
+class MembersOwner(Protocol):
+    """What the node does for the membership."""
+
+    def send_gossip(self, uid: int, name: str, address: str, message: Gossip) -> None: ...
+    def contact(self, address: str) -> None: ...
+    def joined(self) -> None: ...
+    def name_taken(self, holder: Entry) -> None: ...
+    def member_changed(self, before: Entry | None, after: Entry, *, forgotten: bool) -> None: ...
+
+
+class Members:
+    """The cluster's members: live, iterable, watchable."""
+
+    def __init__(self, runtime: Runtime, owner: MembersOwner) -> None:
+        self._runtime = runtime
+        self._owner = owner
+        self._core: Membership | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._watchers: list[_Watch] = []
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._by_name: dict[str, Entry] = {}
+        self._callbacks: list[Callable[[], None]] = []
+        self._last_seen: dict[int, float] = {}
+        self._announced = False
+
+    # for users
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter([_member(entry) for entry in self.entries()])
+
+    def __len__(self) -> int:
+        return len(self.entries())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def __getitem__(self, name: str) -> Member:
+        return _member(self._by_name[name])
+
+    def __repr__(self) -> str:
+        return "<Members " + ", ".join(f"{member.name} {member.state}" for member in self) + ">"
+
+    @property
+    def settled(self) -> bool:
+        """True while every up member reports the same view as this node has. Patience rests on it, safety does not."""
+        return self._core is not None and self._core.settled
+
+    def watch(self) -> AsyncIterator[MemberEvent]:
+        """What happens to members from now on, in order; starts with a MemberUp of each that is up, and skips nothing.
+
+        A reader that is a hundred thousand events behind gets Overloaded instead.
+        """
+        watch = _Watch(self._runtime.loop, self._watchers)
+        for entry in self.entries():
+            if (event := _event(None, entry)) is not None:
+                watch.put(event)
+        return watch
+
+    async def ready(self, count: int) -> None:
+        """Wait until `count` members are up and settled, this one among them."""
+        if not self._is_ready(count):
+            future: asyncio.Future[None] = self._runtime.loop.create_future()
+            self._waiters.append((count, future))
+            await future
+
+    # for the node
+
+    def entries(self) -> list[Entry]:
+        return self._core.entries() if self._core is not None else []
+
+    def find(self, name: str) -> Entry | None:
+        """The member of that name that counts: the live one, else the one last heard of."""
+        return self._by_name.get(name)
+
+    def get(self, uid: int) -> Entry | None:
+        return self._core.get(uid) if self._core is not None else None
+
+    @property
+    def me(self) -> Entry:
+        assert self._core is not None
+        return self._core.me
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        self._callbacks.append(callback)
+
+    def last_seen(self, uid: int) -> float | None:
+        """Seconds since the epoch when this node last saw that member alive."""
+        return self._last_seen.get(uid)
+
+    def start(self, core: Membership) -> None:
+        self._core = core
+        self._by_name[core.me.name] = core.me
+        self._arm()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._core_stopped()
+
+    def _core_stopped(self) -> None:
+        for watch in list(self._watchers):
+            watch.end()
+        for _, future in self._waiters:
+            future.cancel()
+        self._waiters.clear()
+
+    def change_self(self, changes: dict[str, object]) -> None:
+        """Change this node's own entry and tell the others."""
+        self.step(SelfChanged(changes))
+
+    def step(self, event: Event) -> None:
+        """Give the machine an event and carry out what it wants."""
+        core = self._core
+        if core is None:
+            return
+        effects = core.step(event, self._runtime.monotonic())
+        if self._runtime.checks:
+            core.check()
+        placement = False
+        for effect in effects:
+            placement = self._carry_out(effect) or placement
+        if self._core is not core:
+            return
+        self._arm()
+        if placement:
+            for callback in list(self._callbacks):
+                callback()
+        if effects:
+            self._check_waiters()
+
+    def _carry_out(self, effect: Effect) -> bool:
+        """Returns whether placement could depend on it."""
+        owner = self._owner
+        match effect:
+            case SendGossip(uid=uid, address=address, message=message):
+                entry = self.get(uid)
+                owner.send_gossip(uid, entry.name if entry is not None else address, address, message)
+            case Contact(address=address):
+                owner.contact(address)
+            case MemberChanged(before=before, after=after, forgotten=forgotten):
+                self._changed(before, after, forgotten)
+                owner.member_changed(before, after, forgotten=forgotten)
+                return True
+            case Joined():
+                owner.joined()
+            case NameConflict(holder=holder):
+                owner.name_taken(holder)
+            case SettledChanged(settled=settled):
+                log.debug("settled: %s", settled)
+        return False
+
+    def _changed(self, before: Entry | None, after: Entry, forgotten: bool) -> None:
+        held = self._by_name.get(after.name)
+        if forgotten:
+            self._last_seen.pop(after.uid, None)
+            if held is not None and held.uid == after.uid:
+                del self._by_name[after.name]
+            return
+        if after.health == Health.ALIVE or before is None:
+            self._last_seen[after.uid] = self._runtime.wall()
+        if held is None or held.uid == after.uid or not _lives(held) or (after.started, after.uid) > (held.started, held.uid):
+            if _lives(after) or held is None or held.uid == after.uid:
+                self._by_name[after.name] = after
+        event = _event(before, after)
+        if event is not None:
+            for watch in self._watchers:
+                watch.put(event)
+
+    def _arm(self) -> None:
+        core = self._core
+        assert core is not None
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(0.0, core.wake_at - self._runtime.monotonic())
+        self._timer = self._runtime.call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.step(Tick())
+
+    def _is_ready(self, count: int) -> bool:
+        return self.settled and sum(1 for entry in self.entries() if _is_up(entry)) >= count
+
+    def _check_waiters(self) -> None:
+        if self._waiters and self.settled:
+            for waiter in list(self._waiters):
+                count, future = waiter
+                if future.done() or self._is_ready(count):
+                    self._waiters.remove(waiter)
+                    if not future.done():
+                        future.set_result(None)
+
+
+class _Watch:
+    """One reader's queue of events."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, registry: list[_Watch]) -> None:
+        self._loop = loop
+        self._registry = registry
+        self._events: deque[MemberEvent] = deque()
+        self._waiting: asyncio.Future[None] | None = None
+        self._ended = False
+        self._skipped = False
+        registry.append(self)
+
+    def put(self, event: MemberEvent) -> None:
+        if len(self._events) >= WATCH_EVENTS_MAX:
+            self._skipped = True
+        else:
+            self._events.append(event)
+        self._wake()
+
+    def end(self) -> None:
+        self._ended = True
+        if self in self._registry:
+            self._registry.remove(self)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def __aiter__(self) -> _Watch:
+        return self
+
+    async def __anext__(self) -> MemberEvent:
+        while not self._events:
+            if self._skipped:
+                self.end()
+                raise Overloaded("this watcher reads too slowly; watch anew", what="watch", limit=WATCH_EVENTS_MAX)
+            if self._ended:
+                raise StopAsyncIteration
+            self._waiting = self._loop.create_future()
+            await self._waiting
+        return self._events.popleft()
+
+    async def aclose(self) -> None:
+        self.end()
+
+
+def _lives(entry: Entry) -> bool:
+    return entry.state != "left" and entry.health != Health.DOWN
+
+
+def _is_up(entry: Entry) -> bool:
+    return entry.state == "up" and entry.health != Health.DOWN
+
+
+def _state(entry: Entry) -> MemberState:
+    if entry.state == "left":
+        return "left"
+    if entry.health == Health.DOWN:
+        return "down"
+    if entry.health == Health.SUSPECT:
+        return "suspect"
+    return entry.state
+
+
+def _member(entry: Entry) -> Member:
+    return Member(
+        name=entry.name,
+        uid=entry.uid,
+        state=_state(entry),
+        address=entry.address,
+        roles=entry.roles,
+        zone=entry.zone,
+        weight=entry.weight,
+        services=dict(entry.services),
+        incarnation=entry.incarnation,
+        library=entry.library,
+        application=entry.application,
+    )
+
+
+def _event(before: Entry | None, after: Entry) -> MemberEvent | None:
+    old = _state(before) if before is not None else None
+    new = _state(after)
+    if new == old:
+        return None
+    member = _member(after)
+    match new:
+        case "up":
+            return MemberUp(member)
+        case "suspect":
+            return MemberSuspect(member)
+        case "down":
+            return MemberDown(member)
+        case "left":
+            return MemberLeft(member)
+        case _:
+            return None

@@ -1,0 +1,409 @@
+"""Messages between nodes: send, ask, answer, broadcast, and inboxes.
+
+Flow control. A sender may have `inbox_messages_max` messages of one kind unread at one receiver; the receiver gives
+credit as its readers take them, and beyond that `send` waits. So a slow reader slows its senders, holds a bounded
+number of messages, and delays nothing else on the link. After a link broke, the sender starts from nothing unread and the receiver
+tells it how many still are.
+
+Promises: at most once; in order for one kind from one node to one other (asks and sends travel on one stream, so what
+was issued first is handled first, as long as its handler does not suspend).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from roost.config import Settings
+from roost.errors import ConfigError, NotFound, Overloaded, RemoteError, RoostError, Unreachable
+from roost.messages import Envelope, Message, Request, answer_type, kind_of
+from roost.net.peer import Peer
+from roost.net.peers import Peers
+from roost.services.members import Members
+from roost.wire.protocol import Bounced, Call, Credit, Stream
+from roost.wire.values import decoder, encode
+
+__all__ = ["Delivery", "Inbox", "Messaging"]
+
+log = logging.getLogger("roost.messages")
+
+M = TypeVar("M", bound=Message)
+R = TypeVar("R")
+ASK, INBOX = "ask", "inbox"
+NOTHING = b"\xc0"
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """How a broadcast ended: who has it in an inbox, and who has not, each with the reason."""
+
+    reached: frozenset[str]
+    missed: Mapping[str, RoostError]
+
+
+class Inbox(Generic[M]):
+    """The messages of one kind, in a bounded queue. Several readers share the work; ends when the node stops."""
+
+    def __init__(self, kind: str, decode: Callable[[Any], M], limit: int, credit: Callable[[int, str, int], None]) -> None:
+        self._kind = kind
+        self._decode = decode
+        self._limit = limit
+        self._credit = credit
+        self._letters: deque[tuple[int, Envelope[M], bool]] = deque()
+        self._readers: deque[asyncio.Future[None]] = deque()
+        self._taken: dict[int, int] = {}
+        self.unread: dict[int, int] = {}
+        """By sender's uid."""
+        self._ended = False
+
+    def __repr__(self) -> str:
+        return f"<Inbox of {self._kind}: {len(self._letters)} unread>"
+
+    def __len__(self) -> int:
+        return len(self._letters)
+
+    def put(self, uid: int, source: str, body: msgspec.Raw, *, windowed: bool) -> bool:
+        """False: that sender has its fill unread already, and the message was not taken.
+
+        `windowed`: the sender counts it against its window, and gets credit once it is read.
+        """
+        unread = self.unread.get(uid, 0)
+        if unread >= self._limit:
+            return False
+        letter = Envelope(self._decode(body), source=source)
+        self.unread[uid] = unread + 1
+        self._letters.append((uid, letter, windowed))
+        self._wake_one()
+        return True
+
+    def __aiter__(self) -> AsyncIterator[Envelope[M]]:
+        return self
+
+    async def __anext__(self) -> Envelope[M]:
+        while not self._letters:
+            if self._ended:
+                raise StopAsyncIteration
+            reader: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._readers.append(reader)
+            try:
+                await reader
+            except asyncio.CancelledError:
+                if reader.done() and not reader.cancelled() and self._letters:
+                    self._wake_one()
+                raise
+        uid, letter, windowed = self._letters.popleft()
+        self._took(uid, windowed)
+        return letter
+
+    def _wake_one(self) -> None:
+        while self._readers:
+            reader = self._readers.popleft()
+            if not reader.done():
+                reader.set_result(None)
+                return
+
+    def _took(self, uid: int, windowed: bool) -> None:
+        left = self.unread[uid] - 1
+        if left:
+            self.unread[uid] = left
+        else:
+            del self.unread[uid]
+        if not windowed:
+            return
+        taken = self._taken.get(uid, 0) + 1
+        if taken * 2 >= self._limit:
+            self._taken.pop(uid, None)
+            self._credit(uid, self._kind, taken)
+        else:
+            self._taken[uid] = taken
+
+    def restart(self, uid: int) -> int:
+        """The sender counts from nothing again; how many of its messages are still unread."""
+        self._taken.pop(uid, None)
+        return self.unread.get(uid, 0)
+
+    def forget(self, uid: int) -> None:
+        self._taken.pop(uid, None)
+
+    def end(self) -> None:
+        self._ended = True
+        while self._readers:
+            self._wake_one()
+
+
+class _Window:
+    """What one receiver has not yet read of one kind from this node."""
+
+    __slots__ = ("outstanding", "stream", "waiting")
+
+    def __init__(self, stream: int) -> None:
+        self.stream = stream
+        self.outstanding = 0
+        self.waiting: deque[asyncio.Future[None]] = deque()
+
+    def give(self, count: int, limit: int) -> None:
+        self.outstanding = max(0, self.outstanding - count)
+        room = limit - self.outstanding
+        while self.waiting and room > 0:
+            future = self.waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+                room -= 1
+
+
+class Messaging:
+    """Sends, asks, and answers for one node."""
+
+    def __init__(self, peers: Peers, members: Members, settings: Settings) -> None:
+        self._peers = peers
+        self._members = members
+        self._settings = settings
+        self._loop = peers.runtime.loop
+        self._inboxes: dict[str, Inbox[Any]] = {}
+        self._answers: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], bool]] = {}
+        self._windows: dict[tuple[int, str], _Window] = {}
+        self._asks: dict[type[Any], tuple[str, Callable[[Any], Any]]] = {}
+        self._targets: dict[str, Peer] = {}
+        self._bounces_logged: set[tuple[str, str]] = set()
+        self._stopped = False
+        self.dropped = 0
+        """Messages that arrived and could not be taken: of a kind that nobody reads, or beyond a bound."""
+        peers.handlers[ASK] = self._serve_ask
+        peers.handlers[INBOX] = self._serve_inbox
+
+    # sending
+
+    async def send(self, to: str, message: Message) -> None:
+        kind = kind_of(type(message))
+        body = self._encoded(message)
+        peer = self._targets.get(to) or self._target(to)
+        window = self._windows.get((peer.uid, kind))
+        if window is None:
+            window = self._windows[(peer.uid, kind)] = _Window(peer.stream_out)
+        elif window.stream != peer.stream_out:
+            window.stream = peer.stream_out
+            window.give(window.outstanding, self._settings.inbox_messages_max)
+        if window.waiting or window.outstanding >= self._settings.inbox_messages_max:
+            await self._credit_of(peer, kind, window)
+        if peer.stalled:
+            await self._peers.room(peer, self._settings.call_seconds)
+        window.outstanding += 1
+        peer.cast(INBOX, kind, body)
+
+    async def _credit_of(self, peer: Peer, kind: str, window: _Window) -> None:
+        """Wait until the receiver has read some."""
+        limit = self._settings.inbox_messages_max
+        future: asyncio.Future[None] = self._loop.create_future()
+        window.waiting.append(future)
+        try:
+            async with asyncio.timeout(self._settings.call_seconds):
+                await future
+        except TimeoutError as error:
+            text = f"{peer.name} has {limit} {kind} messages of this node unread: wait, or read faster there"
+            raise Overloaded(text, what="inbox_messages_max", limit=limit) from error
+        finally:
+            if future in window.waiting:
+                window.waiting.remove(future)
+        if peer.uid not in self._peers.by_uid or self._members.get(peer.uid) is None:
+            raise Unreachable(f"{peer.name} is gone", node=peer.name)
+
+    async def ask(self, to: str, request: Request[R], timeout: float | None) -> R:
+        known = self._asks.get(type(request)) or self._learn(type(request))
+        body = self._encoded(request)
+        peer = self._targets.get(to) or self._target(to)
+        seconds = self._settings.call_seconds if timeout is None else timeout
+        if peer.stalled:
+            started = self._loop.time()
+            await self._peers.room(peer, seconds)
+            seconds -= self._loop.time() - started
+        future = self._peers.call(peer, ASK, known[0], body, seconds)
+        try:
+            answer = await future
+        except asyncio.CancelledError:
+            peer.give_up(future)
+            raise
+        try:
+            result: R = known[1](answer)
+        except msgspec.MsgspecError as error:
+            text = f"its answer to {known[0]} is not what {type(request).__name__} promises: {error}"
+            raise RemoteError("ValidationError", text, node=to) from error
+        return result
+
+    def _learn(self, request: type[Request[Any]]) -> tuple[str, Callable[[Any], Any]]:
+        known = self._asks[request] = (kind_of(request), decoder(answer_type(request)).decode)
+        return known
+
+    async def broadcast(self, message: Message, timeout: float | None) -> Delivery:
+        kind = kind_of(type(message))
+        body = self._encoded(message)
+        seconds = self._settings.call_seconds if timeout is None else timeout
+        missed: dict[str, RoostError] = {}
+        sent: dict[str, asyncio.Future[msgspec.Raw]] = {}
+        for member in self._members:
+            if member.uid == self._peers.me.uid or member.state == "left" or member.name in sent:
+                continue
+            try:
+                sent[member.name] = self._peers.call(self._target(member.name), INBOX, kind, body, seconds)
+            except RoostError as error:
+                missed[member.name] = error
+        results = await asyncio.gather(*sent.values(), return_exceptions=True)
+        reached: list[str] = []
+        for name, result in zip(sent, results, strict=True):
+            if isinstance(result, RoostError):
+                missed[name] = result
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                reached.append(name)
+        return Delivery(frozenset(reached), missed)
+
+    def _encoded(self, message: Message) -> msgspec.Raw:
+        body = msgspec.Raw(encode(message))
+        if len(body) > self._settings.message_bytes_max:
+            limit = self._settings.message_bytes_max
+            text = f"a {type(message).__name__} of {len(body)} bytes; message_bytes_max is {limit}: send it in pieces"
+            raise Overloaded(text, what="message_bytes_max", limit=limit)
+        return body
+
+    def _target(self, name: str) -> Peer:
+        """The peer behind a name that is worth trying."""
+        if self._stopped:
+            raise Unreachable("this node has stopped", node=name)
+        entry = self._members.find(name)
+        if entry is None:
+            known = ", ".join(sorted({member.name for member in self._members})) or "none"
+            raise Unreachable(f"no member is called {name!r}; known are: {known}", node=name)
+        member = self._members[name]
+        if member.state in ("down", "left"):
+            seen = self._members.last_seen(entry.uid)
+            raise Unreachable(f"{name} is {member.state}", node=name, last_seen=seen)
+        peer = self._targets[name] = self._peers.get(entry.uid, entry.name, entry.address)
+        return peer
+
+    # receiving
+
+    def inbox(self, message: type[M]) -> Inbox[M]:
+        kind = kind_of(message)
+        found = self._inboxes.get(kind)
+        if found is None:
+            decode = decoder(message).decode
+            found = Inbox(kind, decode, self._settings.inbox_messages_max, self._give_credit)
+            self._inboxes[kind] = found
+        return found
+
+    def answer(
+        self, request: type[Request[R]]
+    ) -> Callable[[Callable[[Envelope[Any]], Awaitable[R] | R]], Callable[[Envelope[Any]], Awaitable[R] | R]]:
+        kind = kind_of(request)
+        decode = decoder(request).decode
+
+        def register(handler: Callable[[Envelope[Any]], Awaitable[R] | R]) -> Callable[[Envelope[Any]], Awaitable[R] | R]:
+            if kind in self._answers:
+                raise ConfigError(f"{kind} is answered already", todo="one handler a request type")
+            self._answers[kind] = (decode, handler, inspect.iscoroutinefunction(handler))
+            return handler
+
+        return register
+
+    def _serve_ask(self, uid: int, call: Call) -> msgspec.Raw | Coroutine[Any, Any, msgspec.Raw]:
+        found = self._answers.get(call.method)
+        if found is None:
+            me = self._peers.me.name
+            raise NotFound(f"{me} does not answer {call.method}: register it there with @node.answer", name=call.method)
+        decode, handler, is_async = found
+        try:
+            letter = Envelope(decode(call.body), source=self._peers.by_uid[uid].name)
+        except msgspec.MsgspecError as error:
+            raise RemoteError("ValidationError", f"{call.method}: {error}", may_have_run=False) from error
+        if is_async:
+            return self._handle(handler, letter)
+        try:
+            return msgspec.Raw(encode(handler(letter)))
+        except RoostError as error:
+            error.may_have_run = True
+            raise
+
+    async def _handle(self, handler: Callable[[Any], Any], letter: Envelope[Any]) -> msgspec.Raw:
+        try:
+            return msgspec.Raw(encode(await handler(letter)))
+        except RoostError as error:
+            error.may_have_run = True  # this handler has run, whatever the error says of a call that it made itself
+            raise
+
+    def _serve_inbox(self, uid: int, call: Call) -> bytes:
+        peer = self._peers.by_uid[uid]
+        inbox = self._inboxes.get(call.method)
+        me = self._peers.me.name
+        if inbox is None:
+            self.dropped += 1
+            if call.id:
+                raise NotFound(f"nobody on {me} reads {call.method}: call node.inbox there", name=call.method)
+            peer.send(Bounced(call.method, 1), must=True)
+            return NOTHING
+        try:
+            taken = inbox.put(uid, peer.name, call.body, windowed=not call.id)
+        except msgspec.MsgspecError as error:
+            self.dropped += 1
+            if not call.id:
+                peer.send(Credit(call.method, 1), must=True)
+            raise RemoteError("ValidationError", f"{call.method}: {error}", may_have_run=False) from error
+        if not taken:
+            self.dropped += 1
+            limit = self._settings.inbox_messages_max
+            if not call.id:  # only after a link broke can a sender believe in room that is not there
+                peer.send(Credit(call.method, 1), must=True)
+                return NOTHING
+            raise Overloaded(f"the inbox of {call.method} on {me} is full", what="inbox_messages_max", limit=limit)
+        return NOTHING
+
+    # flow control
+
+    def flow(self, peer: Peer, envelope: Credit | Bounced | Stream) -> None:
+        """What the other end says about credit, bounces, and the start of a stream."""
+        match envelope:
+            case Credit(kind=kind, count=count):
+                window = self._windows.get((peer.uid, kind))
+                if window is not None:
+                    if window.stream != peer.stream_out:
+                        window.stream = peer.stream_out
+                        window.outstanding = 0
+                    window.give(count, self._settings.inbox_messages_max)
+            case Bounced(kind=kind, count=count):
+                window = self._windows.get((peer.uid, kind))
+                if window is not None:
+                    window.give(count, self._settings.inbox_messages_max)
+                if (peer.name, kind) not in self._bounces_logged:
+                    self._bounces_logged.add((peer.name, kind))
+                    log.warning("%s drops %s messages: nobody reads them there (node.inbox)", peer.name, kind)
+            case Stream():
+                for kind, inbox in self._inboxes.items():
+                    unread = inbox.restart(peer.uid)
+                    if unread:
+                        peer.send(Credit(kind, -unread), must=True)
+
+    def _give_credit(self, uid: int, kind: str, count: int) -> None:
+        peer = self._peers.by_uid.get(uid)
+        if peer is not None and (peer.outbound is not None or uid == self._peers.me.uid):
+            peer.send(Credit(kind, count), must=True)
+
+    def member_changed(self, name: str, uid: int, *, gone: bool) -> None:
+        """What is known about a name may be stale; of one that is gone nothing is kept."""
+        self._targets.pop(name, None)
+        if gone:
+            for key in [key for key in self._windows if key[0] == uid]:
+                window = self._windows.pop(key)
+                window.give(window.outstanding + len(window.waiting), len(window.waiting) + 1)
+            for inbox in self._inboxes.values():
+                inbox.forget(uid)
+
+    def stop(self) -> None:
+        """End every inbox: readers get what is there, then the end."""
+        self._stopped = True
+        self._targets.clear()
+        for inbox in self._inboxes.values():
+            inbox.end()
