@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import types
 from asyncio import tasks as _tasks
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
@@ -37,20 +36,19 @@ class Eager:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._loop = runtime.loop
-        self._spare = _Carrier(runtime)
+        self._spare: _Carrier | None = None
 
     def run(self, work: Coroutine[Any, Any, Any], finish: Finish, argument: Any) -> asyncio.Task[None] | None:
         """Step `work` once; `finish` is called exactly once when it ends, be it now or later.
 
         Returns None if it ended, else the task that carries it on, to be cancelled if need be.
         """
-        carrier = self._spare
-        task = carrier.task
-        if task.done():  # someone cancelled every task; what still arrives gets a fresh one
-            carrier = self._spare = _Carrier(self._runtime)
-            task = carrier.task
+        carrier, self._spare = self._spare, None  # what `work` runs inline needs another one
+        if carrier is None or carrier.task.done():
+            carrier = _Carrier(self._runtime)
         loop = self._loop
         outer = asyncio.current_task(loop)
+        task = carrier.task
         context = contextvars.copy_context()
         if outer is not None:
             _leave(loop, outer)
@@ -64,54 +62,76 @@ class Eager:
         except BaseException as raised:
             result, error = None, raised
         else:
-            self._spare = _Carrier(self._runtime)
             carrier.carry(work, awaited, context, finish, argument)
             return task
         finally:
             _leave(loop, task)
             if outer is not None:
                 _enter(loop, outer)
+        if self._spare is None:
+            self._spare = carrier
+        else:
+            task.cancel()
         finish(argument, result, error)
         return None
 
     def close(self) -> None:
         """Drop the spare task. What has suspended goes on."""
-        self._spare.task.cancel()
+        if self._spare is not None:
+            self._spare.task.cancel()
+            self._spare = None
 
 
-class _Carrier:
-    """A task that waits until it is given a coroutine in mid-air."""
+class _Carrier(Coroutine[Any, Any, None]):
+    """What a task runs: nothing, until it is given a coroutine in mid-air.
 
-    __slots__ = ("_argument", "_awaited", "_context", "_finish", "_gate", "_work", "task")
+    It is a coroutine by hand because a task that is cancelled before its first step would otherwise end without the
+    coroutine hearing of it.
+    """
+
+    __slots__ = ("_argument", "_awaited", "_context", "_finish", "_gate", "_resumed", "_runtime", "_work", "task")
 
     def __init__(self, runtime: Runtime) -> None:
-        self._gate: asyncio.Future[None] = runtime.loop.create_future()
+        self._runtime = runtime
+        self._gate: asyncio.Future[None] | None = None
         self._work: Coroutine[Any, Any, Any] | None = None
-        self.task: asyncio.Task[None] = runtime.spawn(self._carry(), name="handler")
+        self._resumed = False
+        self.task: asyncio.Task[None] = runtime.spawn(self, name="handler")
 
     def carry(
         self, work: Coroutine[Any, Any, Any], awaited: Any, context: contextvars.Context, finish: Finish, argument: Any
     ) -> None:
+        """From the task's next step on, run `work`, which has just yielded `awaited`."""
         self._work = work
         self._awaited = awaited
         self._context = context
         self._finish = finish
         self._argument = argument
-        if not self._gate.done():
+        if self._gate is not None and not self._gate.done():
             self._gate.set_result(None)
 
-    async def _carry(self) -> None:
-        cancelled: BaseException | None = None
-        try:
-            await self._gate
-        except asyncio.CancelledError as error:
-            if self._work is None:
-                raise
-            cancelled = error
+    def send(self, value: Any, /) -> Any:
         work = self._work
-        assert work is not None
+        if work is None:
+            self._gate = self._runtime.loop.create_future()
+            return next(self._gate.__await__())
+        if not self._resumed:
+            self._resumed = True
+            return self._awaited
+        return self._step(work.send, value)
+
+    def throw(self, kind: Any, value: Any = None, trace: Any = None, /) -> Any:
+        error = kind if isinstance(kind, BaseException) else (value or kind())
+        if self._work is None:
+            raise error
+        self._resumed = True
+        return self._step(self._work.throw, error)
+
+    def _step(self, step: Callable[[Any], Any], argument: Any) -> Any:
         try:
-            result = await _drive(work, self._awaited, self._context, cancelled)
+            return self._context.run(step, argument)
+        except StopIteration as stop:
+            self._finish(self._argument, stop.value, None)
         except asyncio.CancelledError as error:
             self._finish(self._argument, None, error)
             raise
@@ -119,30 +139,11 @@ class _Carrier:
             raise
         except BaseException as error:
             self._finish(self._argument, None, error)
-        else:
-            self._finish(self._argument, result, None)
+        raise StopIteration
 
+    def close(self) -> None:
+        if self._work is not None:
+            self._work.close()
 
-@types.coroutine
-def _drive(
-    work: Coroutine[Any, Any, Any], awaited: Any, context: contextvars.Context, error: BaseException | None
-) -> Generator[Any, Any, Any]:
-    """Carry on a coroutine that has yielded `awaited`; an `error` is thrown into it first."""
-    value: Any = None
-    while True:
-        if error is None:
-            try:
-                value = yield awaited
-            except GeneratorExit:
-                work.close()
-                raise
-            except BaseException as thrown:
-                error = thrown
-        try:
-            if error is not None:
-                thrown, error = error, None
-                awaited = context.run(work.throw, thrown)
-            else:
-                awaited = context.run(work.send, value)
-        except StopIteration as stop:
-            return stop.value
+    def __await__(self) -> Generator[Any, Any, None]:
+        raise TypeError("a carrier is run by its task")

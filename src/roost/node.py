@@ -16,7 +16,7 @@ from roost.errors import ConfigError, RoostError
 from roost.messages import Envelope, Message, Request
 from roost.net.keyring import Keyring
 from roost.net.tcp import TcpTransport
-from roost.net.tls import TlsContexts
+from roost.net.tls import make_contexts
 from roost.net.transport import Transport
 from roost.run import Run
 from roost.runtime import Runtime
@@ -104,7 +104,7 @@ class Node:
             transport = self._make_transport(runtime, settings)
         else:
             use_tls = settings.tls if settings.tls is not None else keyring is not None
-            transport = TcpTransport(runtime, settings, TlsContexts.make() if use_tls else None)
+            transport = TcpTransport(runtime, settings, make_contexts() if use_tls else None)
         run = Run(
             settings,
             runtime,
