@@ -6,11 +6,12 @@ taken from the profile. Sources, later ones win: defaults, `roost.toml`, `ROOST_
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, TypedDict
 
 import msgspec
 
-__all__ = ["PROFILES", "Settings", "Timings"]
+__all__ = ["PROFILES", "Options", "Settings", "Timings"]
 
 Profile = Literal["local", "lan", "wan"]
 
@@ -95,7 +96,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     message_bytes_max: int = 16 * 1024 * 1024
     """A longer message is refused where it is made; below `frame_bytes_max`."""
     outbound_bytes_max: int = 16 * 1024 * 1024
-    """Waiting for one peer: beyond it calls raise Overloaded. At four times of it (a peer that does not read) its link is closed."""
+    """Waiting for one peer: beyond it calls raise Overloaded. At four times of it its link is closed: it does not read."""
     write_bytes_high: int = 1024 * 1024
     """A sender waits while more than this is buffered in a link, so that membership can still overtake data."""
     pending_calls_max: int = 100_000
@@ -123,3 +124,47 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         base = PROFILES[self.profile]
         own = {key: value for key in Timings.__struct_fields__ if (value := getattr(self, key)) is not None}
         return msgspec.structs.replace(base, **own)
+
+
+class Options(TypedDict, total=False):
+    """The settings as keyword arguments of `Node`, for the type checkers. The same fields as `Settings`."""
+
+    cluster: str
+    bind: str
+    advertise: str
+    seeds: Sequence[str]
+    roles: Sequence[str]
+    zone: str
+    weight: float
+    application: str
+    secret: str
+    secret_file: str
+    tls: bool | None
+    profile: Profile
+    probe_seconds: float
+    probe_timeout_seconds: float
+    suspicion_seconds: float
+    refused_seconds: float
+    rejoin_seconds: float
+    forget_seconds: float
+    form_alone_seconds: float
+    name_taken_seconds: float
+    leave_seconds: float
+    call_seconds: float
+    handshake_seconds: float
+    idle_seconds: float
+    reconnect_seconds_max: float
+    clock_ahead_max_seconds: float
+    frame_bytes_max: int
+    message_bytes_max: int
+    outbound_bytes_max: int
+    write_bytes_high: int
+    pending_calls_max: int
+    running_calls_max: int
+    inbox_messages_max: int
+    queued_commands_max: int
+    half_open_max: int
+    partitions: int
+    placement_seed: int
+    transfer_chunk_bytes: int
+    transfers_max: int

@@ -6,8 +6,8 @@
     class Notice(roost.Message):             # sent with node.send
         text: str
 
-Subclasses are frozen msgspec structs: checked by the type checkers, immutable at run time. On the wire a kind is known by
-its class's name; `class Notice(roost.Message, tag="chat.notice")` gives another, where two modules use one name.
+Subclasses are frozen msgspec structs: checked by the type checkers, immutable at run time. On the wire a kind is
+known by its class's name; `class Notice(roost.Message, tag="chat.notice")` gives another, where two modules use one.
 """
 
 from __future__ import annotations

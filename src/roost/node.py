@@ -7,11 +7,11 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
-from roost.config import Settings
+from roost.config import Options, Settings
 from roost.errors import ConfigError, RoostError
 from roost.messages import Envelope, Message, Request
 from roost.net.keyring import Keyring
@@ -37,9 +37,9 @@ class Node:
     """One node of a cluster, used with `async with`.
 
     Settings come from `roost.toml`, `ROOST_...` variables and these arguments, later ones over earlier ones; see
-    `roost.config.Settings` for all of them with units and defaults. Starting raises, at once and with what to do: ConfigError
-    (settings, address, port), AuthError (wrong secret), NameTaken, VersionSkew. A seed that does not answer is no
-    error: the node goes on trying, and starts alone after `form_alone_seconds`.
+    `roost.config.Settings` for all of them with units and defaults. Starting raises, at once and with what to do:
+    ConfigError (settings, address, port), AuthError (wrong secret), NameTaken, VersionSkew. A seed that does not
+    answer is no error: the node goes on trying, and starts alone after `form_alone_seconds`.
 
     A node may start and stop any number of times; each start is a new member with a new uid.
     """
@@ -48,31 +48,14 @@ class Node:
         self,
         name: str | None = None,
         *,
-        cluster: str | None = None,
-        bind: str | None = None,
-        advertise: str | None = None,
-        seeds: Sequence[str] | None = None,
-        secret: str | None = None,
-        secret_file: str | None = None,
         config: str | None = None,
         runtime: Callable[[], Runtime] | None = None,
         transport: Callable[[Runtime, Settings], Transport] | None = None,
         handle_signals: bool = True,
-        **settings: Any,
+        **settings: Unpack[Options],
     ) -> None:
-        given = {
-            "name": name,
-            "cluster": cluster,
-            "bind": bind,
-            "advertise": advertise,
-            "seeds": tuple(seeds) if seeds is not None else None,
-            "secret": secret,
-            "secret_file": secret_file,
-            **settings,
-        }
-        self.settings, self.settings_from = load(config, None, {k: v for k, v in given.items() if v is not None})
-        self.blocklist: set[str] = set()
-        """Names of peers to refuse and not to talk to: fault injection."""
+        given: dict[str, object] = {"name": name, **settings}
+        self.settings, self.settings_from = load(config, None, given)
         self._make_runtime = runtime or Runtime
         self._make_transport = transport
         self._handle_signals = handle_signals
@@ -111,7 +94,6 @@ class Node:
             transport,
             keyring,
             library=VERSION,
-            blocked=self.blocklist.__contains__,
             ended=self._ended,
         )
         self._failure = None
@@ -126,7 +108,7 @@ class Node:
         self._catch_sigterm()
 
     async def stop(self) -> None:
-        """Leave gracefully: hand everything off within `leave_seconds`, say good-bye, close. A stopped node is left alone."""
+        """Leave gracefully: hand everything off within `leave_seconds`, say good-bye, close. Twice does nothing."""
         run, self._run = self._run, None
         if run is not None:
             await run.leave()

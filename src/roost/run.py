@@ -1,8 +1,8 @@
 """One run of a node, from its start to its end: what has a uid.
 
-A `Node` may start and stop many times; each time it gets a new `Run`, and nothing of the last one is left. The run joins the
-parts: transport, peers, members, messaging; and it is the `Host` that services see. Its own decisions are few:
-when a start has failed for good, when the node is up, and in which order a leave goes.
+A `Node` may start and stop many times; each time it gets a new `Run`, and nothing of the last one is left. The run
+joins the parts: transport, peers, members, messaging; and it is the `Host` that services see. Its own decisions are
+few: when a start has failed for good, when the node is up, and in which order a leave goes.
 """
 
 from __future__ import annotations
@@ -59,7 +59,6 @@ class Run:
         keyring: Keyring | None,
         *,
         library: str,
-        blocked: Callable[[str], bool],
         ended: Callable[[RoostError], None],
     ) -> None:
         self.settings = settings
@@ -68,7 +67,6 @@ class Run:
         self.uid = int.from_bytes(runtime.token(8), "big") >> 1 or 1
         self.placement_seed = seed_of(settings.cluster) if settings.placement_seed is None else settings.placement_seed
         self._library = library
-        self._blocked = blocked
         self._ended = ended
         self._services: dict[str, int] = {}
         self._drains: list[Callable[[], Coroutine[Any, Any, None]]] = []
@@ -161,7 +159,9 @@ class Run:
         if isinstance(error, FATAL):
             if not uid and not self._up.done():
                 self._refusals[address] = error
-                others = [seed for seed in self.settings.seeds if seed not in (self.members.me.address, *self._refusals)]
+                others = [
+                    seed for seed in self.settings.seeds if seed not in (self.members.me.address, *self._refusals)
+                ]
                 if not others:
                     self._fail(error)
                     return
@@ -176,19 +176,13 @@ class Run:
     def gossip_received(self, uid: int, message: Gossip) -> None:
         self.members.step(Received(uid, message))
 
-    def refusal_of(self, identity: Identity) -> RoostError | None:
-        if self._blocked(identity.name):
-            return AuthError(f"{self.name} blocks {identity.name}")
-        return None
-
     def flow(self, peer: Peer, envelope: Credit | Bounced | Stream) -> None:
         self.messaging.flow(peer, envelope)
 
     # what the membership wants
 
     def send_gossip(self, uid: int, name: str, address: str, message: Gossip) -> None:
-        if not self._blocked(name):
-            self.peers.get(uid, name, address).gossip(message)
+        self.peers.get(uid, name, address).gossip(message)
 
     def contact(self, address: str) -> None:
         self.peers.contact(address)
@@ -274,7 +268,8 @@ class Run:
             other = entry.services.get(service)
             if other is not None and other != digest and entry.uid != self.uid and entry.health != Health.DOWN:
                 raise ConfigError(
-                    f"{service} has other options on {entry.name}", todo="give the same options on every node that hosts it"
+                    f"{service} has other options on {entry.name}",
+                    todo="give the same options on every node that hosts it",
                 )
         self._services[service] = digest
         self.members.change_self({"services": dict(self._services)})

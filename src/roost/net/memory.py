@@ -1,8 +1,8 @@
 """The simulator's network: links in one process, with delay, cuts, losses, duplicates and reordering, from one seed.
 
 A `MemoryNetwork` joins hosts; each node has a `MemoryTransport` on it. Underneath, frames travel as numbered
-datagrams that may be late, lost, doubled or overtaken. On top, a link keeps the port's promise as TCP does: it puts frames in
-order, drops doubles, retransmits what was lost (which costs time), and breaks when a cut outlasts
+datagrams that may be late, lost, doubled or overtaken. On top, a link keeps the port's promise as TCP does: it puts
+frames in order, drops doubles, retransmits what was lost (which costs time), and breaks when a cut outlasts
 `give_up_seconds`. A crash breaks links at once (the host's kernel answers for the dead process); a cut breaks nothing
 until that time is over, which is what makes a silent host different from a dead one.
 """
@@ -63,9 +63,7 @@ class MemoryNetwork:
 
     def mend(self, source: str | None = None, target: str | None = None) -> None:
         """Undo cuts; without arguments all of them."""
-        self._cut = {
-            (a, b) for a, b in self._cut if not (source in (None, a) and target in (None, b))
-        }
+        self._cut = {(a, b) for a, b in self._cut if not (source in (None, a) and target in (None, b))}
         for link in list(self._links):
             link.probe()
 

@@ -61,8 +61,8 @@ class Peer:
         "_scheduled",
         "_stalled",
         "_urgent",
-        "_want_link",
         "_waiting",
+        "_want_link",
         "address",
         "connecting",
         "inbound",
@@ -203,7 +203,7 @@ class Peer:
         return self._stalled and self._held_bytes > 0
 
     async def room(self, seconds: float) -> None:
-        """Wait until less than the high-water mark is held. Raises DeadlineExceeded or Unreachable; nothing was sent."""
+        """Wait until less than the high-water mark is held. Raises DeadlineExceeded, Unreachable: nothing was sent."""
         deadline = (now := self._loop.time()) + seconds
         while self._stalled and self._held_bytes > self._bounds.write_bytes_high:
             future: asyncio.Future[None] = self._loop.create_future()
@@ -246,7 +246,7 @@ class Peer:
                 self._want_link(self)
 
     def detach(self, session: Session, error: RoostError) -> None:
-        """The link is gone: calls that were written may have run, and fail with `error`; the rest waits for the next link."""
+        """The link is gone: calls that were written may have run, and fail with `error`; the rest awaits a new link."""
         self.sessions.remove(session)
         mattered = session is self.outbound or session is self.inbound
         if session is self.inbound:
@@ -336,7 +336,9 @@ class Peer:
                     self.cancel(number)
                 if not future.done():
                     elapsed = now - started
-                    text = f"no answer from {self.name} within {elapsed:.2f} s" + ("" if sent else "; it was never sent")
+                    text = f"no answer from {self.name} within {elapsed:.2f} s" + (
+                        "" if sent else "; it was never sent"
+                    )
                     future.set_exception(DeadlineExceeded(text, elapsed=elapsed, may_have_run=sent))
         for number in [number for number, (_, until) in self.running.items() if until <= now]:
             self.running.pop(number)[0].cancel()

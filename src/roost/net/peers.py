@@ -61,7 +61,6 @@ class PeersOwner(Protocol):
     def link_lost(self, uid: int) -> None: ...
     def contact_failed(self, address: str, uid: int, error: Exception, *, refused: bool) -> None: ...
     def gossip_received(self, uid: int, message: Gossip) -> None: ...
-    def refusal_of(self, identity: Identity) -> RoostError | None: ...
     def flow(self, peer: Peer, envelope: Credit | Bounced | Stream) -> None: ...
 
 
@@ -271,9 +270,6 @@ class Peers(SessionOwner):
     def admit(self, session: Session, identity: Identity) -> Peer:
         if self._closed:
             raise AuthError(f"{self.me.name} is stopping")
-        refusal = self._owner.refusal_of(identity)
-        if refusal is not None:
-            raise refusal
         peer = self.get(identity.uid, identity.name, identity.address)
         peer.role = identity.role
         return peer

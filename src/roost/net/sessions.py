@@ -158,5 +158,3 @@ class Session:
         reason = error if isinstance(error, RoostError) else None
         text = "the other end closed the connection during the handshake"
         self._fail(reason or (ProtocolError(f"{text}: {error}") if error else AuthError(text)))
-
-

@@ -12,8 +12,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Literal, Protocol
 
 import msgspec
-
-from roost.core.gossip import Entry, Gossip, Health
 from roost.core.membership import (
     Contact,
     Effect,
@@ -27,6 +25,8 @@ from roost.core.membership import (
     SettledChanged,
     Tick,
 )
+
+from roost.core.gossip import Entry, Gossip, Health
 from roost.errors import Overloaded
 from roost.runtime import Runtime
 
@@ -237,17 +237,17 @@ class Members:
         return False
 
     def _changed(self, before: Entry | None, after: Entry, forgotten: bool) -> None:
-        held = self._by_name.get(after.name)
         if forgotten:
             self._last_seen.pop(after.uid, None)
-            if held is not None and held.uid == after.uid:
-                del self._by_name[after.name]
-            return
-        if after.health == Health.ALIVE or before is None:
+        elif after.health == Health.ALIVE or before is None:
             self._last_seen[after.uid] = self._runtime.wall()
-        if held is None or held.uid == after.uid or not _lives(held) or (after.started, after.uid) > (held.started, held.uid):
-            if _lives(after) or held is None or held.uid == after.uid:
-                self._by_name[after.name] = after
+        named = [entry for entry in self.entries() if entry.name == after.name]
+        if named:
+            self._by_name[after.name] = max(named, key=lambda entry: (_lives(entry), entry.started, entry.uid))
+        else:
+            self._by_name.pop(after.name, None)
+        if forgotten:
+            return
         event = _event(before, after)
         if event is not None:
             for watch in self._watchers:

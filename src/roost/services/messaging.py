@@ -2,8 +2,8 @@
 
 Flow control. A sender may have `inbox_messages_max` messages of one kind unread at one receiver; the receiver gives
 credit as its readers take them, and beyond that `send` waits. So a slow reader slows its senders, holds a bounded
-number of messages, and delays nothing else on the link. After a link broke, the sender starts from nothing unread and the receiver
-tells it how many still are.
+number of messages, and delays nothing else on the link. After a link broke, the sender starts from nothing unread and
+the receiver tells it how many still are.
 
 Promises: at most once; in order for one kind from one node to one other (asks and sends travel on one stream, so what
 was issued first is handled first, as long as its handler does not suspend).
@@ -49,7 +49,9 @@ class Delivery(msgspec.Struct, frozen=True):
 class Inbox(Generic[M]):
     """The messages of one kind, in a bounded queue. Several readers share the work; ends when the node stops."""
 
-    def __init__(self, kind: str, decode: Callable[[Any], M], limit: int, credit: Callable[[int, str, int], None]) -> None:
+    def __init__(
+        self, kind: str, decode: Callable[[Any], M], limit: int, credit: Callable[[int, str, int], None]
+    ) -> None:
         self._kind = kind
         self._decode = decode
         self._limit = limit
@@ -302,7 +304,9 @@ class Messaging:
         kind = kind_of(request)
         decode = decoder(request).decode
 
-        def register(handler: Callable[[Envelope[Any]], Awaitable[R] | R]) -> Callable[[Envelope[Any]], Awaitable[R] | R]:
+        def register(
+            handler: Callable[[Envelope[Any]], Awaitable[R] | R],
+        ) -> Callable[[Envelope[Any]], Awaitable[R] | R]:
             if kind in self._answers:
                 raise ConfigError(f"{kind} is answered already", todo="one handler a request type")
             self._answers[kind] = (decode, handler, inspect.iscoroutinefunction(handler))

@@ -96,7 +96,9 @@ class Cluster:
 
     # life
 
-    async def start(self, nodes: int | Iterable[str] = 1, *, seeds: Iterable[str] | None = None, **settings: Any) -> list[Node]:
+    async def start(
+        self, nodes: int | Iterable[str] = 1, *, seeds: Iterable[str] | None = None, **settings: Any
+    ) -> list[Node]:
         """Start nodes and wait until they have settled. Without `seeds` each joins through the first running node."""
         names = [f"n{len(self._hosts) + i + 1}" for i in range(nodes)] if isinstance(nodes, int) else list(nodes)
         started = []

@@ -35,7 +35,8 @@ def _unknown_out(value: Any) -> Any:
         if (function := _to_known.get(base)) is not None:
             return function(value)
     raise TypeError(
-        f"{type(value).__qualname__} cannot travel: use a type that msgspec knows, or roost.register({type(value).__name__}, ...)"
+        f"{type(value).__qualname__} cannot travel: use a type that msgspec knows, or "
+        f"roost.register({type(value).__name__}, ...)"
     )
 
 
