@@ -1,0 +1,276 @@
+"""Links over TCP: listening, connecting, TLS, and the bounds of connections that have not proved themselves.
+
+A connection begins with a preface in plain text (`roost.wire.preface`), goes on with TLS if both ends want it, and is
+then a link that its owner runs the handshake over. Until the owner calls `established`, a connection is *half-open*:
+there are at most `half_open_max` accepted ones, the oldest of which is closed for a new one, each has
+`handshake_seconds` in all, and none may send a frame of more than 4 KiB. So strangers cost a fixed amount of memory,
+and somebody who knows the secret gets in while they try.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from roost.config import Settings
+from roost.errors import AuthError, ConfigError, DeadlineExceeded, Overloaded, ProtocolError, RoostError
+from roost.net.address import format_address, is_ip, parse_address
+from roost.net.tcp_link import TcpLink
+from roost.net.tcp_preface import AcceptedPreface, ConnectingPreface
+from roost.net.tls import TlsContexts, binding_of
+from roost.net.transport import ConnectionRefused, Link, LinkOwner
+from roost.runtime import Runtime
+
+__all__ = ["TcpTransport"]
+
+log = logging.getLogger("roost.net")
+
+BACKLOG = 512
+CLOSE_SECONDS = 2.0
+"""What is queued in a link that is closed gets this long to leave."""
+
+_LISTEN_TODO = {
+    errno.EADDRINUSE: "stop what listens there, or choose another port (0 picks a free one)",
+    errno.EADDRNOTAVAIL: "bind an address of this host",
+    errno.EACCES: "choose a port above 1023",
+}
+
+
+class TcpTransport:
+    """The `Transport` of nodes that reach each other directly."""
+
+    def __init__(self, runtime: Runtime, settings: Settings, tls: TlsContexts | None) -> None:
+        self._runtime = runtime
+        self._settings = settings
+        self._tls = tls
+        self._servers: list[asyncio.AbstractServer] = []
+        self._links: dict[TcpLink, None] = {}
+        self._half_open: dict[TcpLink, asyncio.TimerHandle] = {}
+        self._upgrades: dict[asyncio.Task[Any], None] = {}
+        self._closed = False
+        self._all_gone: asyncio.Future[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<TcpTransport of {len(self._links)} connections, {len(self._half_open)} of them half-open>"
+
+    # listening
+
+    async def listen(self, bind: str, accept: Callable[[Link], LinkOwner]) -> str:
+        """See `Transport`. A host name stands for the first of its addresses."""
+        host, port = parse_address(bind)
+        where = f"bind {bind}"
+        try:
+            (address, *_) = await self._resolve(host)
+            server = await self._runtime.loop.create_server(
+                lambda: self._preface(accept), address, port, reuse_address=True, backlog=BACKLOG
+            )
+        except socket.gaierror as error:
+            todo = "bind an address of this host"
+            raise ConfigError(f"{host} has no address: {error.strerror}", where=where, todo=todo) from error
+        except OSError as error:
+            todo = _LISTEN_TODO.get(error.errno or 0, "choose another address")
+            raise ConfigError(f"cannot listen: {_reason(error)}", where=where, todo=todo) from error
+        self._servers.append(server)
+        return format_address(host, server.sockets[0].getsockname()[1])
+
+    def _preface(self, accept: Callable[[Link], LinkOwner]) -> AcceptedPreface:
+        link: TcpLink
+
+        def made(preface: AcceptedPreface) -> None:
+            nonlocal link
+            link = self._link(preface.transport, accepted=True)
+            if self._closed:
+                link.abort()
+
+        def agreed(preface: AcceptedPreface) -> None:
+            if self._tls is None:
+                self._hand_over(link, preface.transport, accept)
+                return
+            task = self._runtime.spawn(
+                self._accept_tls(link, preface.transport, self._tls, accept), name=f"accept {link.remote}"
+            )
+            self._upgrades[task] = None
+            task.add_done_callback(lambda task: self._upgrades.pop(task, None))
+
+        def failed(preface: AcceptedPreface, error: RoostError | None) -> None:
+            if error is not None:
+                log.warning("connection from %s refused: %s", link.remote, error)
+            else:
+                link.connection_lost(None)
+
+        return AcceptedPreface(tls=self._tls is not None, made=made, agreed=agreed, failed=failed)
+
+    def _hand_over(self, link: TcpLink, transport: asyncio.Transport, accept: Callable[[Link], LinkOwner]) -> None:
+        """Plain text: the link reads the connection itself from now on."""
+        transport.set_protocol(link)
+        self._open_accepted(link, transport, accept, b"")
+        if not transport.is_closing():
+            transport.resume_reading()
+
+    async def _accept_tls(
+        self, link: TcpLink, bare: asyncio.Transport, tls: TlsContexts, accept: Callable[[Link], LinkOwner]
+    ) -> None:
+        try:
+            transport = await self._start_tls(bare, link, tls.server, server_side=True)
+        except OSError as error:
+            link.fail(ProtocolError(f"TLS failed: {error or type(error).__name__}"))
+            link.connection_lost(error)
+            return
+        except BaseException:
+            link.abort()
+            raise
+        self._open_accepted(link, transport, accept, tls.binding)
+
+    def _open_accepted(
+        self, link: TcpLink, transport: asyncio.Transport, accept: Callable[[Link], LinkOwner], binding: bytes
+    ) -> None:
+        try:
+            link.open(transport, accept, binding=binding, write_bytes_high=self._settings.write_bytes_high)
+        except Exception as error:
+            if not transport.is_closing():
+                log.error("the connection from %s found no owner: %r", link.remote, error, exc_info=error)
+            link.abort()
+
+    # connecting
+
+    async def connect(self, address: str, own: Callable[[Link], LinkOwner], *, seconds: float) -> Link:
+        """See `Transport`. Raises ConfigError for what is no address, VersionSkew if the prefaces differ."""
+        host, port = parse_address(address)
+        if self._closed:
+            raise ConnectionRefused(f"cannot connect to {address}: this node is closing", refused=False)
+        try:
+            async with asyncio.timeout(seconds):
+                transport, preface = await self._dial(host, port)
+                return await self._greet(transport, preface, own)
+        except TimeoutError as error:
+            raise ConnectionRefused(f"{address} did not answer within {seconds:g} s", refused=False) from error
+        except ssl.SSLError as error:
+            raise AuthError(f"TLS with {address} failed: {error}") from error
+        except OSError as error:
+            refused = isinstance(error, ConnectionRefusedError)
+            raise ConnectionRefused(f"cannot connect to {address}: {_reason(error)}", refused=refused) from error
+
+    async def _dial(self, host: str, port: int) -> tuple[asyncio.Transport, ConnectingPreface]:
+        """Try each address of `host` in turn; raises the last one's OSError."""
+        loop = self._runtime.loop
+        addresses = await self._resolve(host)
+        for number, address in enumerate(addresses, 1):
+            try:
+                return await loop.create_connection(
+                    lambda: ConnectingPreface(tls=self._tls is not None, loop=loop), address, port
+                )
+            except OSError:
+                if number == len(addresses):
+                    raise
+        raise OSError(errno.EADDRNOTAVAIL, f"{host} has no address")
+
+    async def _greet(
+        self, bare: asyncio.Transport, preface: ConnectingPreface, own: Callable[[Link], LinkOwner]
+    ) -> Link:
+        link = self._link(bare, accepted=False)
+        try:
+            try:
+                await preface.answered
+            except ConnectionRefused as error:
+                raise ConnectionRefused(f"cannot connect to {link.remote}: {error}", refused=False) from error
+            if self._tls is None:
+                transport, binding = bare, b""
+                bare.set_protocol(link)
+            else:
+                transport = await self._start_tls(bare, link, self._tls.client, server_side=False)
+                binding = binding_of(transport.get_extra_info("ssl_object"))
+            link.open(transport, own, binding=binding, write_bytes_high=self._settings.write_bytes_high)
+        except BaseException as error:
+            link.abort()
+            link.connection_lost(error if isinstance(error, Exception) else None)
+            raise
+        return link
+
+    # both ends
+
+    async def _resolve(self, host: str) -> list[str]:
+        if is_ip(host):
+            return [host]
+        try:
+            found = await self._runtime.loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except UnicodeError as error:
+            raise socket.gaierror(socket.EAI_NONAME, "not a host name") from error
+        return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+    async def _start_tls(
+        self, bare: asyncio.Transport, link: TcpLink, context: ssl.SSLContext, *, server_side: bool
+    ) -> asyncio.Transport:
+        transport = await self._runtime.loop.start_tls(
+            bare,
+            link,
+            context,
+            server_side=server_side,
+            ssl_handshake_timeout=self._settings.handshake_seconds,
+            ssl_shutdown_timeout=CLOSE_SECONDS,
+        )
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the connection was lost")
+        return transport
+
+    def _link(self, transport: asyncio.Transport, *, accepted: bool) -> TcpLink:
+        """A link for a new connection, counted and bounded as half-open."""
+        settings = self._settings
+        link = TcpLink(transport, self, self._runtime, accepted=accepted, close_seconds=CLOSE_SECONDS)
+        if accepted:
+            unproven = [each for each in self._half_open if each.accepted]
+            if len(unproven) >= settings.half_open_max:
+                limit = settings.half_open_max
+                unproven[0].fail(
+                    Overloaded("too many connections without a handshake", what="half_open_max", limit=limit)
+                )
+        self._links[link] = None
+        self._half_open[link] = self._runtime.call_later(settings.handshake_seconds, self._expire, link)
+        return link
+
+    def _expire(self, link: TcpLink) -> None:
+        seconds = self._settings.handshake_seconds
+        link.fail(DeadlineExceeded(f"no handshake within {seconds:g} s", elapsed=seconds, may_have_run=False))
+
+    def proven(self, link: TcpLink) -> None:
+        """A link's handshake is done."""
+        if timer := self._half_open.pop(link, None):
+            timer.cancel()
+
+    def gone(self, link: TcpLink) -> None:
+        """A connection is closed."""
+        self.proven(link)
+        self._links.pop(link, None)
+        if not self._links and self._all_gone is not None and not self._all_gone.done():
+            self._all_gone.set_result(None)
+
+    async def close(self) -> None:
+        """See `Transport`: what is queued in established links gets a moment to leave."""
+        self._closed = True
+        for server in self._servers:
+            server.close()
+        for link in list(self._links):
+            if link.is_proven:
+                link.close()
+            else:
+                link.abort()
+        if self._links:
+            self._all_gone = self._runtime.loop.create_future()
+            await self._all_gone
+        if self._upgrades:
+            await asyncio.wait(list(self._upgrades))
+        for server in self._servers:
+            await server.wait_closed()
+        self._servers.clear()
+
+
+def _reason(error: OSError) -> str:
+    """In the system's words, which are the same on every loop."""
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or str(error) or type(error).__name__

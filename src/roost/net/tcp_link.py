@@ -1,0 +1,216 @@
+"""One TCP link from the moment its bytes are to be trusted with frames: the fast path of the network.
+
+A link outlives its transports: it is made for a bare TCP connection, TLS may take that over, and then `open` hands it
+to its owner. What arrives before that (the other end can be faster to finish TLS) is kept, a few KiB of it, and given
+to the owner first. Reading is never paused: a peer that does not read must not keep this node from reading.
+
+Invariants: the owner's `closed` is called exactly once, after everything else; nothing is given to it after `close`
+or `abort`; no callback happens within `write`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from roost.errors import ProtocolError
+from roost.net.address import format_address
+from roost.net.transport import Link, LinkOwner
+from roost.runtime import Runtime
+from roost.wire.frame import LENGTH_BYTES, Framer, length_prefix
+from roost.wire.handshake import HANDSHAKE_BYTES_MAX
+
+__all__ = ["LinkKeeper", "TcpLink", "remote_of"]
+
+log = logging.getLogger("roost.net")
+
+OWN_WRITE_BYTES = 64 * 1024
+"""A frame of this size or more is written beside its length, not copied behind it."""
+
+
+class LinkKeeper(Protocol):
+    """Who keeps count of links: the transport."""
+
+    def proven(self, link: TcpLink) -> None:
+        """The handshake is done."""
+        ...
+
+    def gone(self, link: TcpLink) -> None:
+        """The connection is closed."""
+        ...
+
+
+class TcpLink(asyncio.Protocol):
+    """A `Link` over TCP, with or without TLS."""
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        keeper: LinkKeeper,
+        runtime: Runtime,
+        *,
+        accepted: bool,
+        close_seconds: float,
+    ) -> None:
+        self.remote = remote_of(transport)
+        self.binding = b""
+        self.accepted = accepted
+        self.paused = False
+        self.frame_bytes_max = HANDSHAKE_BYTES_MAX
+        self.is_proven = False
+        self._transport = transport
+        self._bare = transport
+        self._keeper = keeper
+        self._runtime = runtime
+        self._close_seconds = close_seconds
+        self._framer = Framer(self.frame_bytes_max)
+        self._owner: LinkOwner | None = None
+        self._early = b""
+        self._closing = False
+        self._gone = False
+        self._error: Exception | None = None
+        self._closer: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        state = "closed" if self._gone else "closing" if self._closing else "open" if self._owner else "opening"
+        return f"<TcpLink {'from' if self.accepted else 'to'} {self.remote} {state}>"
+
+    # life
+
+    def open(
+        self,
+        transport: asyncio.Transport,
+        own: Callable[[Link], LinkOwner],
+        *,
+        binding: bytes,
+        write_bytes_high: int,
+    ) -> None:
+        """Hand the link to its owner; `transport` is what carries frames from now on. Raises what `own` raises."""
+        self._transport = transport
+        self.binding = binding
+        transport.set_write_buffer_limits(high=write_bytes_high)
+        owner = own(self)
+        self._owner = owner
+        if self._gone:
+            owner.closed(self._error)
+            return
+        if self._early and not self._closing:
+            early, self._early = self._early, b""
+            self.data_received(early)
+
+    def established(self) -> None:
+        self.is_proven = True
+        self._keeper.proven(self)
+
+    def close(self) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        # A peer that does not read must not keep the connection for ever.
+        self._closer = self._runtime.call_later(self._close_seconds, self._abort_transport)
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._closing = True
+        self._abort_transport()
+
+    def fail(self, error: Exception) -> None:
+        """Close at once because of `error`, which is logged and given to the owner."""
+        if self._gone or self._error is not None:
+            return
+        log.warning("link with %s closed: %s", self.remote, error)
+        self._error = error
+        self.abort()
+
+    def _abort_transport(self) -> None:
+        if not self._gone:
+            self._transport.abort()
+
+    # out
+
+    def write(self, frame: bytes) -> None:
+        if self._closing:
+            return
+        size = len(frame)
+        if size < OWN_WRITE_BYTES:
+            self._transport.write(length_prefix(size) + frame)
+        else:
+            self._transport.writelines((length_prefix(size), frame))
+
+    def buffered(self) -> int:
+        if self._gone:
+            return 0
+        size = self._transport.get_write_buffer_size()
+        # What TLS has encrypted waits in the transport below it, which TLS does not count.
+        return size if self._transport is self._bare else size + self._bare.get_write_buffer_size()
+
+    # in: what the loop calls
+
+    def data_received(self, data: bytes) -> None:
+        owner = self._owner
+        if owner is None:
+            self._early += data
+            if len(self._early) > HANDSHAKE_BYTES_MAX + LENGTH_BYTES:
+                self.fail(ProtocolError("too many bytes before the handshake began"))
+            return
+        framer = self._framer
+        framer.frame_bytes_max = self.frame_bytes_max
+        try:
+            for frame in framer.feed(data):
+                if self._closing:
+                    return
+                owner.received(frame)
+                # The handshake's last frame raises the limit for the one right behind it.
+                framer.frame_bytes_max = self.frame_bytes_max
+            if not self._closing:
+                owner.batch_ended()
+        except ProtocolError as error:
+            self.fail(error)
+        except Exception as error:
+            self._fail_unexpectedly(error)
+
+    def pause_writing(self) -> None:
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        # TLS may call this from within a write.
+        self._runtime.loop.call_soon(self._tell_writable)
+
+    def _tell_writable(self) -> None:
+        if self._owner is None or self.paused or self._closing:
+            return
+        try:
+            self._owner.writable()
+        except Exception as error:
+            self._fail_unexpectedly(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._gone:
+            return
+        self._gone = True
+        if exc is None and self._framer.partial and not self._closing:
+            exc = ConnectionResetError(f"the link with {self.remote} ended in the middle of a frame")
+        self._closing = True
+        self._error = self._error or exc
+        if self._closer is not None:
+            self._closer.cancel()
+        self._keeper.gone(self)
+        if self._owner is not None:
+            try:
+                self._owner.closed(self._error)
+            except Exception as error:
+                log.error("the owner of the link with %s failed: %r", self.remote, error, exc_info=error)
+
+    def _fail_unexpectedly(self, error: Exception) -> None:
+        log.error("link with %s closed after an unexpected error: %r", self.remote, error, exc_info=error)
+        self._error = self._error or error
+        self.abort()
+
+
+def remote_of(transport: asyncio.Transport) -> str:
+    """The other end's address; a connection that is gone already has none."""
+    name = transport.get_extra_info("peername")
+    return format_address(name[0], name[1]) if isinstance(name, tuple) else "unknown address"
