@@ -111,16 +111,19 @@ def test_chunks_are_bounded_and_go_on_while_writes_do() -> None:
     for number in range(100):
         target.write([(b"key%02d" % number, b"x" * 100)], stamp=number, uid=1)
     target.track()
-    keys = iter(list(target.items))
+    keys, start = list(target.items), 0
     copy = ItemSet()
     chunks = 0
-    while chunk := target.chunk(keys, 1000):
+    while start < len(keys):
+        chunk, start = target.chunk(keys, start, 1000)
         chunks += 1
-        assert len(chunk) <= 10
+        assert 1 <= len(chunk) <= 10
         copy.merge_items(chunk)
         target.write([(b"key%02d" % chunks, b"y"), (b"new%02d" % chunks, b"z")], stamp=1000, uid=1)
     assert chunks >= 10
-    copy.merge_items(target.chunk(iter(target.take_changed()), 1 << 20))
+    assert not target.fits(keys, 0, 1000)
+    assert target.fits(keys, len(keys) - 1, 1000)
+    copy.merge_items(target.chunk(target.take_changed(), 0, 1 << 20)[0])
     assert copy.items == target.items
     assert copy.digest == target.digest
     assert target.take_changed() == []

@@ -18,7 +18,7 @@ the contents; `greatest` is never below any version in the set; a stored item is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 from xxhash import xxh3_64_intdigest
@@ -48,6 +48,15 @@ Change = tuple[bytes, bytes | None]
 
 Merge = Callable[[bytes, bytes, bytes], bytes]
 """(key, a, b) -> the value of both; a is the value with the lower version."""
+
+
+ITEM_OVERHEAD_BYTES = 24
+"""What an item costs on the wire beside its key and value: stamp, uid and the lengths."""
+
+
+def weight_of(item: Item) -> int:
+    """About the bytes of an item on the wire."""
+    return len(item.key) + len(item.value or b"") + ITEM_OVERHEAD_BYTES
 
 
 def mark_of(item: Item) -> int:
@@ -193,22 +202,31 @@ class ItemSet:
         """Stop noting changes."""
         self.changed = None
 
-    def chunk(self, keys: Iterator[bytes], bytes_max: int) -> list[Item]:
-        """The next items of `keys`, as they are now, until `bytes_max` is reached. At least one, if any is left.
-
-        `keys` is consumed just so far: call again with it to go on, whatever was written in between.
+    def chunk(self, keys: Sequence[bytes], start: int, bytes_max: int) -> tuple[list[Item], int]:
+        """The items under `keys[start:]`, as they are now, until `bytes_max` is reached (at least one, if any is left);
+        and where to go on from, whatever is written in between.
         """
         items: list[Item] = []
         size = 0
-        for key in keys:
-            item = self.items.get(key)
+        for position in range(start, len(keys)):
+            item = self.items.get(keys[position])
             if item is None:
                 continue
             items.append(item)
-            size += len(key) + len(item.value or b"") + ITEM_OVERHEAD_BYTES
+            size += weight_of(item)
             if size >= bytes_max:
-                break
-        return items
+                return items, position + 1
+        return items, len(keys)
+
+    def fits(self, keys: Sequence[bytes], start: int, bytes_max: int) -> bool:
+        """Would one chunk take all of `keys[start:]`?"""
+        size = 0
+        for position in range(start, len(keys)):
+            item = self.items.get(keys[position])
+            size += weight_of(item) if item is not None else 0
+            if size >= bytes_max:
+                return False
+        return True
 
     def differing_buckets(self, theirs: list[int]) -> list[int]:
         """The buckets in which another set, given by its bucket digests, differs from this one."""
@@ -231,7 +249,3 @@ class ItemSet:
         for item in values:
             buckets[bucket_of(item.key)] ^= mark_of(item)
         assert (self.buckets or [0] * BUCKETS) == buckets, "the digest is not that of the contents"
-
-
-ITEM_OVERHEAD_BYTES = 24
-"""What an item costs on the wire beside its key and value: stamp, uid and the lengths."""
