@@ -35,6 +35,10 @@ BACKLOG = 512
 CLOSE_SECONDS = 2.0
 """What is queued in a link that is closed gets this long to leave."""
 
+COMPLAINTS_MAX = 20
+COMPLAINTS_SECONDS = 10.0
+"""So many connections that were turned away are logged one by one in so many seconds, the others are counted."""
+
 _LISTEN_TODO = {
     errno.EADDRINUSE: "stop what listens there, or choose another port (0 picks a free one)",
     errno.EADDRNOTAVAIL: "bind an address of this host",
@@ -52,7 +56,9 @@ class TcpTransport:
         self._servers: list[asyncio.AbstractServer] = []
         self._links: dict[TcpLink, None] = {}
         self._half_open: dict[TcpLink, asyncio.TimerHandle] = {}
-        self._upgrades: dict[asyncio.Task[Any], None] = {}
+        self._upgrades: dict[TcpLink, asyncio.Task[Any]] = {}
+        self._complaints = 0
+        self._complaints_since = float("-inf")
         self._closed = False
         self._all_gone: asyncio.Future[None] | None = None
 
@@ -92,15 +98,12 @@ class TcpTransport:
             if self._tls is None:
                 self._hand_over(link, preface.transport, accept)
                 return
-            task = self._runtime.spawn(
-                self._accept_tls(link, preface.transport, self._tls, accept), name=f"accept {link.remote}"
-            )
-            self._upgrades[task] = None
-            task.add_done_callback(lambda task: self._upgrades.pop(task, None))
+            upgrade = self._accept_tls(link, preface.transport, self._tls, accept)
+            self._upgrades[link] = self._runtime.spawn(upgrade, name=f"accept {link.remote}")
 
         def failed(preface: AcceptedPreface, error: RoostError | None) -> None:
             if error is not None:
-                log.warning("connection from %s refused: %s", link.remote, error)
+                self.turned_away(link, error)
             else:
                 link.connection_lost(None)
 
@@ -120,11 +123,9 @@ class TcpTransport:
             transport = await self._start_tls(bare, link, tls.server, server_side=True)
         except OSError as error:
             link.fail(ProtocolError(f"TLS failed: {error or type(error).__name__}"))
-            link.connection_lost(error)
             return
-        except BaseException:
-            link.abort()
-            raise
+        finally:
+            self._upgrades.pop(link, None)
         self._open_accepted(link, transport, accept, tls.binding)
 
     def _open_accepted(
@@ -206,6 +207,8 @@ class TcpTransport:
     async def _start_tls(
         self, bare: asyncio.Transport, link: TcpLink, context: ssl.SSLContext, *, server_side: bool
     ) -> asyncio.Transport:
+        if bare.is_closing():
+            raise ConnectionResetError("the connection was lost")
         transport = await self._runtime.loop.start_tls(
             bare,
             link,
@@ -242,16 +245,31 @@ class TcpTransport:
         if timer := self._half_open.pop(link, None):
             timer.cancel()
 
+    def turned_away(self, link: TcpLink, error: Exception) -> None:
+        """Log it, but let nobody who floods the port flood the log, too."""
+        now = self._runtime.monotonic()
+        if now - self._complaints_since > COMPLAINTS_SECONDS:
+            if self._complaints > COMPLAINTS_MAX:
+                log.warning("%d more connections were turned away", self._complaints - COMPLAINTS_MAX)
+            self._complaints = 0
+            self._complaints_since = now
+        self._complaints += 1
+        if self._complaints <= COMPLAINTS_MAX:
+            log.warning("connection %s %s closed: %s", "from" if link.accepted else "to", link.remote, error)
+
     def gone(self, link: TcpLink) -> None:
         """A connection is closed."""
         self.proven(link)
         self._links.pop(link, None)
+        if upgrade := self._upgrades.pop(link, None):
+            upgrade.cancel()
         if not self._links and self._all_gone is not None and not self._all_gone.done():
             self._all_gone.set_result(None)
 
     async def close(self) -> None:
         """See `Transport`: what is queued in established links gets a moment to leave."""
         self._closed = True
+        upgrades = list(self._upgrades.values())
         for server in self._servers:
             server.close()
         for link in list(self._links):
@@ -262,8 +280,8 @@ class TcpTransport:
         if self._links:
             self._all_gone = self._runtime.loop.create_future()
             await self._all_gone
-        if self._upgrades:
-            await asyncio.wait(list(self._upgrades))
+        if upgrades:
+            await asyncio.wait(upgrades)
         for server in self._servers:
             await server.wait_closed()
         self._servers.clear()

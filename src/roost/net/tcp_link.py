@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable
 from typing import Protocol
 
@@ -35,6 +36,10 @@ class LinkKeeper(Protocol):
 
     def proven(self, link: TcpLink) -> None:
         """The handshake is done."""
+        ...
+
+    def turned_away(self, link: TcpLink, error: Exception) -> None:
+        """A connection that has not proved itself is being closed because of `error`: to be logged, within reason."""
         ...
 
     def gone(self, link: TcpLink) -> None:
@@ -115,12 +120,18 @@ class TcpLink(asyncio.Protocol):
     def abort(self) -> None:
         self._closing = True
         self._abort_transport()
+        if self._owner is None:
+            # TLS that has not taken over yet, or not wholly, may swallow the end of the connection.
+            self._runtime.loop.call_soon(self.connection_lost, None)
 
     def fail(self, error: Exception) -> None:
         """Close at once because of `error`, which is logged and given to the owner."""
         if self._gone or self._error is not None:
             return
-        log.warning("link with %s closed: %s", self.remote, error)
+        if self.is_proven:
+            log.warning("link with %s closed: %s", self.remote, error)
+        else:
+            self._keeper.turned_away(self, error)
         self._error = error
         self.abort()
 
@@ -191,7 +202,9 @@ class TcpLink(asyncio.Protocol):
         if self._gone:
             return
         self._gone = True
-        if exc is None and self._framer.partial and not self._closing:
+        if self._closing and isinstance(exc, ssl.SSLError):
+            exc = None  # the stdlib's TLS complains of what arrives after this end has closed
+        elif exc is None and self._framer.partial and not self._closing:
             exc = ConnectionResetError(f"the link with {self.remote} ended in the middle of a frame")
         self._closing = True
         self._error = self._error or exc

@@ -90,7 +90,11 @@ class Transport(Protocol):
         ...
 
     async def connect(self, address: str, own: Callable[[Link], LinkOwner], *, seconds: float) -> Link:
-        """Open a link; `own` gives its owner before anything is received. Raises ConnectionRefused or AuthError."""
+        """Open a link; `own` gives its owner before anything is received.
+
+        Raises ConnectionRefused; AuthError or VersionSkew if the other end does not want the same kind of link;
+        ConfigError if `address` is none.
+        """
         ...
 
     async def close(self) -> None:
