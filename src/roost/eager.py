@@ -47,12 +47,16 @@ class Eager:
         if carrier is None or carrier.task.done():
             carrier = _Carrier(self._runtime)
         loop = self._loop
-        outer = asyncio.current_task(loop)
+        outer: asyncio.Task[Any] | None = None
         task = carrier.task
         context = contextvars.copy_context()
-        if outer is not None:
+        try:
+            _enter(loop, task)
+        except RuntimeError:  # called from within a task, which is rare: dispatch happens in callbacks of the loop
+            outer = asyncio.current_task(loop)
+            assert outer is not None
             _leave(loop, outer)
-        _enter(loop, task)
+            _enter(loop, task)
         try:
             awaited = context.run(work.send, None)
         except StopIteration as stop:

@@ -21,7 +21,7 @@ from roost.errors import ConfigError
 __all__ = ["Envelope", "Message", "Request", "answer_type", "kind_of"]
 
 R = TypeVar("R")
-M_co = TypeVar("M_co", covariant=True)
+M = TypeVar("M")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
@@ -37,18 +37,12 @@ class Request(Message, Generic[R]):
     """The base of everything that `ask` carries; `R` is the type of the answer."""
 
 
-class Envelope(Generic[M_co]):
+class Envelope(msgspec.Struct, Generic[M], frozen=True):
     """A message on arrival: `body`, the `source` node's name, and the `id` that its sender gave it (0 if none)."""
 
-    __slots__ = ("body", "id", "source")
-
-    def __init__(self, body: M_co, *, source: str = "", id: int = 0) -> None:
-        self.body = body
-        self.source = source
-        self.id = id
-
-    def __repr__(self) -> str:
-        return f"Envelope({self.body!r}, source={self.source!r})"
+    body: M
+    source: str = ""
+    id: int = 0
 
 
 _kinds: dict[type[Any], str] = {}

@@ -239,7 +239,7 @@ class Run:
     def call(self, uid: int, service: str, method: str, body: Body, *, seconds: float) -> asyncio.Future[msgspec.Raw]:
         try:
             peer = self._peer(uid)
-            return self.peers.call(peer, service, method, msgspec.Raw(body), seconds)
+            return peer.call(service, method, msgspec.Raw(body), seconds)
         except RoostError as error:
             failed: asyncio.Future[msgspec.Raw] = self.runtime.loop.create_future()
             failed.set_exception(error)
@@ -259,9 +259,7 @@ class Run:
         return self.peers.get(uid, entry.name, entry.address)
 
     def serve(self, service: str, handler: Handler) -> None:
-        if service in self.peers.handlers:
-            raise ConfigError(f"{service} is served already on {self.name}", todo="use the handle that exists")
-        self.peers.handlers[service] = handler
+        self.peers.serve(service, handler)
 
     def announce(self, service: str, digest: int) -> None:
         for entry in self.members.entries():

@@ -53,18 +53,22 @@ class Peer:
     """One other node: a member or a client."""
 
     __slots__ = (
+        "_arm",
         "_bounds",
-        "_held_bytes",
+        "_create_future",
         "_loop",
         "_next_call",
         "_out",
+        "_pending_max",
         "_scheduled",
         "_stalled",
+        "_time",
         "_urgent",
         "_waiting",
         "_want_link",
         "address",
         "connecting",
+        "held_bytes",
         "inbound",
         "name",
         "outbound",
@@ -82,6 +86,7 @@ class Peer:
         loop: asyncio.AbstractEventLoop,
         bounds: Bounds,
         want_link: Callable[[Peer], None],
+        arm: Callable[[], None],
         *,
         uid: int,
         name: str,
@@ -91,6 +96,10 @@ class Peer:
         self._loop = loop
         self._bounds = bounds
         self._want_link = want_link
+        self._arm = arm
+        self._time = loop.time
+        self._create_future = loop.create_future
+        self._pending_max = bounds.pending_calls_max
         self.uid = uid
         self.name = name
         self.address = address
@@ -99,7 +108,8 @@ class Peer:
         self._urgent: deque[Gossip] = deque(maxlen=URGENT_MAX)
         self._scheduled = False
         self._stalled = True
-        self._held_bytes = 0
+        self.held_bytes = 0
+        """Of what is held back while the peer is stalled; zero when all goes straight out."""
         self._waiting: deque[tuple[asyncio.Future[None], float, float]] = deque()
         self._next_call = 0
         self.pending: dict[int, Pending] = {}
@@ -120,19 +130,23 @@ class Peer:
     def call(
         self, service: str, method: str, body: msgspec.Raw, seconds: float, trace: str | None = None
     ) -> asyncio.Future[msgspec.Raw]:
-        """Send a call. Raises Overloaded, and then nothing was sent."""
+        """Send a call. Raises Overloaded, and then nothing was sent.
+
+        The future ends with the answer's body or an error, at the latest after `seconds`.
+        """
         pending = self.pending
-        if len(pending) >= self._bounds.pending_calls_max:
+        if not pending:
+            self._arm()
+        elif len(pending) >= self._pending_max:
             raise Overloaded(
                 f"{len(pending)} calls to {self.name} await an answer already: slow down",
                 what="pending_calls_max",
-                limit=self._bounds.pending_calls_max,
+                limit=self._pending_max,
             )
-        loop = self._loop
         self._next_call = number = self._next_call + 1
         self.send(Call(number, service, method, body, int(seconds * 1000), trace), len(body))
-        future: asyncio.Future[msgspec.Raw] = loop.create_future()
-        now = loop.time()
+        future = self._create_future()
+        now = self._time()
         pending[number] = (future, now + seconds, now)
         return future
 
@@ -173,17 +187,17 @@ class Peer:
 
     def _hold(self, envelope: Envelope, size: int, must: bool) -> None:
         limit = self._bounds.outbound_bytes_max
-        if self._held_bytes + size > limit and not must:
+        if self.held_bytes + size > limit and not must:
             raise Overloaded(
-                f"{self._held_bytes} bytes wait for {self.name} already: slow down, or see why it does not read",
+                f"{self.held_bytes} bytes wait for {self.name} already: slow down, or see why it does not read",
                 what="outbound_bytes_max",
                 limit=limit,
             )
-        self._held_bytes += size + 64
+        self.held_bytes += size + 64
         self._out.append(envelope)
         if self.outbound is None:
             self._want_link(self)
-        elif self._held_bytes > 4 * limit:
+        elif self.held_bytes > 4 * limit:
             self.outbound.link.abort()
 
     def gossip(self, message: Gossip) -> None:
@@ -197,15 +211,11 @@ class Peer:
 
     # back-pressure
 
-    @property
-    def stalled(self) -> bool:
-        """True while what is sent is held back; `room` waits for the end of it."""
-        return self._stalled and self._held_bytes > 0
-
     async def room(self, seconds: float) -> None:
         """Wait until less than the high-water mark is held. Raises DeadlineExceeded, Unreachable: nothing was sent."""
         deadline = (now := self._loop.time()) + seconds
-        while self._stalled and self._held_bytes > self._bounds.write_bytes_high:
+        self._arm()
+        while self._stalled and self.held_bytes > self._bounds.write_bytes_high:
             future: asyncio.Future[None] = self._loop.create_future()
             self._waiting.append((future, deadline, now))
             await future
@@ -284,7 +294,7 @@ class Peer:
         if link.paused:
             self._stalled = True
             return
-        if self._held_bytes:
+        if self.held_bytes:
             self._flush_held(session)
         elif self._out:
             out = self._out
@@ -307,16 +317,16 @@ class Peer:
                 size += 64 + _size(held[end])
                 end += 1
             link.write(encode_batch(held[position:end]))
-            self._held_bytes = max(0, self._held_bytes - size)
+            self.held_bytes = max(0, self.held_bytes - size)
             position = end
         self._out = held[position:]
         self._stalled = link.paused
         if not self._out:
-            self._held_bytes = 0
+            self.held_bytes = 0
         self._wake()
 
     def _wake(self) -> None:
-        while self._waiting and self._held_bytes <= self._bounds.write_bytes_high:
+        while self._waiting and self.held_bytes <= self._bounds.write_bytes_high:
             future = self._waiting.popleft()[0]
             if not future.done():
                 future.set_result(None)
@@ -377,8 +387,8 @@ class Peer:
     def _unsend(self, numbers: set[int]) -> None:
         if numbers:
             self._out = [e for e in self._out if not (type(e) is Call and e.id in numbers)]
-            if self._held_bytes:
-                self._held_bytes = sum(64 + _size(envelope) for envelope in self._out)
+            if self.held_bytes:
+                self.held_bytes = sum(64 + _size(envelope) for envelope in self._out)
                 self._wake()
 
     def drop(self, reason: str, last_seen: float | None) -> None:
@@ -387,7 +397,7 @@ class Peer:
         pending, self.pending = self.pending, {}
         self._out = []
         self._urgent.clear()
-        self._held_bytes = 0
+        self.held_bytes = 0
         for number, (future, _, _) in pending.items():
             if not future.done():
                 may_have_run = number not in unsent

@@ -16,7 +16,7 @@ import inspect
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import msgspec
 
@@ -77,7 +77,7 @@ class Inbox(Generic[M]):
         unread = self.unread.get(uid, 0)
         if unread >= self._limit:
             return False
-        letter = Envelope(self._decode(body), source=source)
+        letter = Envelope(self._decode(body), source)
         self.unread[uid] = unread + 1
         self._letters.append((uid, letter, windowed))
         self._wake_one()
@@ -166,6 +166,8 @@ class Messaging:
         self._members = members
         self._settings = settings
         self._loop = peers.runtime.loop
+        self._bytes_max = settings.message_bytes_max
+        self._call_seconds = settings.call_seconds
         self._inboxes: dict[str, Inbox[Any]] = {}
         self._answers: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], bool]] = {}
         self._windows: dict[tuple[int, str], _Window] = {}
@@ -175,8 +177,8 @@ class Messaging:
         self._stopped = False
         self.dropped = 0
         """Messages that arrived and could not be taken: of a kind that nobody reads, or beyond a bound."""
-        peers.handlers[ASK] = self._serve_ask
-        peers.handlers[INBOX] = self._serve_inbox
+        peers.serve(ASK, self._serve_ask, gives_values=True)
+        peers.serve(INBOX, self._serve_inbox)
 
     # sending
 
@@ -192,8 +194,8 @@ class Messaging:
             window.give(window.outstanding, self._settings.inbox_messages_max)
         if window.waiting or window.outstanding >= self._settings.inbox_messages_max:
             await self._credit_of(peer, kind, window)
-        if peer.stalled:
-            await self._peers.room(peer, self._settings.call_seconds)
+        if peer.held_bytes:
+            await peer.room(self._call_seconds)
         window.outstanding += 1
         peer.cast(INBOX, kind, body)
 
@@ -216,14 +218,16 @@ class Messaging:
 
     async def ask(self, to: str, request: Request[R], timeout: float | None) -> R:
         known = self._asks.get(type(request)) or self._learn(type(request))
-        body = self._encoded(request)
+        body = encode(request)
+        if len(body) > self._bytes_max:
+            self._refuse_large(request, len(body))
         peer = self._targets.get(to) or self._target(to)
-        seconds = self._settings.call_seconds if timeout is None else timeout
-        if peer.stalled:
+        seconds = self._call_seconds if timeout is None else timeout
+        if peer.held_bytes:
             started = self._loop.time()
-            await self._peers.room(peer, seconds)
+            await peer.room(seconds)
             seconds -= self._loop.time() - started
-        future = self._peers.call(peer, ASK, known[0], body, seconds)
+        future = peer.call(ASK, known[0], msgspec.Raw(body), seconds)
         try:
             answer = await future
         except asyncio.CancelledError:
@@ -250,7 +254,7 @@ class Messaging:
             if member.uid == self._peers.me.uid or member.state == "left" or member.name in sent:
                 continue
             try:
-                sent[member.name] = self._peers.call(self._target(member.name), INBOX, kind, body, seconds)
+                sent[member.name] = self._target(member.name).call(INBOX, kind, body, seconds)
             except RoostError as error:
                 missed[member.name] = error
         results = await asyncio.gather(*sent.values(), return_exceptions=True)
@@ -265,12 +269,15 @@ class Messaging:
         return Delivery(frozenset(reached), missed)
 
     def _encoded(self, message: Message) -> msgspec.Raw:
-        body = msgspec.Raw(encode(message))
-        if len(body) > self._settings.message_bytes_max:
-            limit = self._settings.message_bytes_max
-            text = f"a {type(message).__name__} of {len(body)} bytes; message_bytes_max is {limit}: send it in pieces"
-            raise Overloaded(text, what="message_bytes_max", limit=limit)
-        return body
+        body = encode(message)
+        if len(body) > self._bytes_max:
+            self._refuse_large(message, len(body))
+        return msgspec.Raw(body)
+
+    def _refuse_large(self, message: Message, size: int) -> NoReturn:
+        limit = self._bytes_max
+        text = f"a {type(message).__name__} of {size} bytes; message_bytes_max is {limit}: send it in pieces"
+        raise Overloaded(text, what="message_bytes_max", limit=limit)
 
     def _target(self, name: str) -> Peer:
         """The peer behind a name that is worth trying."""
@@ -314,29 +321,23 @@ class Messaging:
 
         return register
 
-    def _serve_ask(self, uid: int, call: Call) -> msgspec.Raw | Coroutine[Any, Any, msgspec.Raw]:
+    def _serve_ask(self, uid: int, call: Call) -> msgspec.Raw | Coroutine[Any, Any, Any]:
         found = self._answers.get(call.method)
         if found is None:
             me = self._peers.me.name
             raise NotFound(f"{me} does not answer {call.method}: register it there with @node.answer", name=call.method)
         decode, handler, is_async = found
         try:
-            letter = Envelope(decode(call.body), source=self._peers.by_uid[uid].name)
+            letter = Envelope(decode(call.body), self._peers.by_uid[uid].name)
         except msgspec.MsgspecError as error:
             raise RemoteError("ValidationError", f"{call.method}: {error}", may_have_run=False) from error
         if is_async:
-            return self._handle(handler, letter)
+            work: Coroutine[Any, Any, Any] = handler(letter)
+            return work
         try:
             return msgspec.Raw(encode(handler(letter)))
         except RoostError as error:
             error.may_have_run = True
-            raise
-
-    async def _handle(self, handler: Callable[[Any], Any], letter: Envelope[Any]) -> msgspec.Raw:
-        try:
-            return msgspec.Raw(encode(await handler(letter)))
-        except RoostError as error:
-            error.may_have_run = True  # this handler has run, whatever the error says of a call that it made itself
             raise
 
     def _serve_inbox(self, uid: int, call: Call) -> bytes:

@@ -1,0 +1,203 @@
+"""Arriving envelopes: answers to their callers, calls to their handlers, and what the handlers say back again.
+
+A handler is a plain function. What it returns at once leaves with the frame that this batch makes; a coroutine is
+stepped inline, and becomes a task, with its caller's deadline, only if it suspends.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+import msgspec
+
+from roost.config import Settings
+from roost.core.gossip import Gossip
+from roost.eager import Eager
+from roost.errors import NotFound, Overloaded, ProtocolError, RoostError
+from roost.net.failures import from_failure, to_failure
+from roost.net.peer import Bounds, Peer
+from roost.net.sessions import Session
+from roost.runtime import Runtime
+from roost.wire.frame import decode_batch
+from roost.wire.protocol import Bounced, Bye, Call, Cancel, Cast, Credit, Envelope, Failure, News, Reply, Stream
+from roost.wire.values import encode
+
+__all__ = ["Handler", "Here", "Switchboard", "SwitchboardOwner"]
+
+log = logging.getLogger("roost.net")
+
+Body = bytes | msgspec.Raw
+Handler = Callable[[int, Call], Body | Coroutine[Any, Any, Any]]
+
+
+class SwitchboardOwner(Protocol):
+    """Who hears of what is no call."""
+
+    def gossip_received(self, uid: int, message: Gossip) -> None: ...
+    def flow(self, peer: Peer, envelope: Credit | Bounced | Stream) -> None: ...
+
+
+class Switchboard:
+    """Handlers by service, and the way to them."""
+
+    def __init__(self, runtime: Runtime, settings: Settings, owner: SwitchboardOwner, arm: Callable[[], None]) -> None:
+        self.name = ""
+        """This node's, for error texts."""
+        self.handlers: dict[str, tuple[Handler, bool]] = {}
+        """(the handler, whether its coroutines give values and not bodies)"""
+        self._settings = settings
+        self._runtime = runtime
+        self._owner = owner
+        self._arm = arm
+        self._eager = Eager(runtime)
+
+    def close(self) -> None:
+        self._eager.close()
+
+    def incoming(self, session: Session, frame: memoryview) -> None:
+        peer = session.peer
+        assert peer is not None
+        envelopes = decode_batch(frame)
+        if peer.inbound is not session:
+            envelopes = self._not_in_stream(peer, session, envelopes)
+        peer.collect()
+        pending = peer.pending
+        for envelope in envelopes:
+            kind = type(envelope)
+            if kind is Reply:
+                waiting = pending.pop(envelope.id, None)
+                if waiting is not None and not waiting[0].done():
+                    waiting[0].set_result(envelope.body)
+            elif kind is Call:
+                self.answer(peer, envelope)
+            else:
+                self.other(peer, session, envelope)
+
+    def _not_in_stream(self, peer: Peer, session: Session, envelopes: list[Envelope]) -> list[Envelope]:
+        """Turn to this link if the sender has; else let through only what belongs to no stream."""
+        for position, envelope in enumerate(envelopes):
+            if isinstance(envelope, Stream) and envelope.number > peer.stream_in:
+                peer.stream_in = envelope.number
+                peer.inbound = session
+                self._owner.flow(peer, envelope)
+                return envelopes[:position] + envelopes[position + 1 :]
+        return [envelope for envelope in envelopes if isinstance(envelope, News | Bye)]
+
+    def other(self, peer: Peer, session: Session, envelope: Envelope) -> None:
+        match envelope:
+            case Cast():
+                call = Call(0, envelope.service, envelope.method, envelope.body, 0, envelope.trace)
+                self.answer(peer, call)
+            case News():
+                if peer.role == "member":
+                    self._owner.gossip_received(peer.uid, envelope.body)
+            case Failure():
+                waiting = peer.pending.pop(envelope.id, None)
+                if waiting is not None and not waiting[0].done():
+                    waiting[0].set_exception(from_failure(envelope, peer.name))
+            case Cancel():
+                running = peer.running.pop(envelope.id, None)
+                if running is not None:
+                    running[0].cancel()
+            case Credit() | Bounced():
+                self._owner.flow(peer, envelope)
+            case Bye():
+                peer.stop_using(session)
+                session.hear_bye()
+                session.say_bye(envelope.reason)
+            case _:
+                raise ProtocolError(f"{peer.name} sent {type(envelope).__name__} out of place")
+
+    def answer(self, peer: Peer, call: Call) -> None:
+        try:
+            found = self.handlers.get(call.service)
+            if found is None:
+                raise NotFound(f"{self.name} does not serve {call.service!r}", name=call.service)
+            answer = found[0](peer.uid, call)
+        except Exception as error:
+            self._fail(peer, call.id, error)
+            return
+        if type(answer) is bytes:
+            if call.id:
+                peer.reply(call.id, msgspec.Raw(answer))
+        elif type(answer) is msgspec.Raw:
+            if call.id:
+                peer.reply(call.id, answer)
+        else:
+            self._run(peer, call, answer, found[1])  # type: ignore[arg-type]  # what is no body is a coroutine
+
+    def _run(self, peer: Peer, call: Call, work: Coroutine[Any, Any, Any], gives_values: bool) -> None:
+        if len(peer.running) >= self._settings.running_calls_max:
+            work.close()
+            limit = self._settings.running_calls_max
+            text = f"{self.name} runs {limit} calls of {peer.name} already"
+            self._fail(peer, call.id, Overloaded(text, what="running_calls_max", limit=limit))
+            return
+        task = self._eager.run(work, self._ended, (peer, call.id, gives_values))
+        if task is not None and call.id:
+            until = self._runtime.monotonic() + call.milliseconds / 1000
+            peer.running[call.id] = (task, until)
+            self._arm()
+
+    def _ended(self, whose: tuple[Peer, int, bool], result: Any, error: BaseException | None) -> None:
+        peer, number, gives_values = whose
+        if number in peer.running:
+            del peer.running[number]
+        if error is None:
+            try:
+                body = msgspec.Raw(encode(result)) if gives_values else msgspec.Raw(result)
+            except Exception as unencodable:
+                error = unencodable
+            else:
+                if number:
+                    peer.reply(number, body)
+                return
+        if gives_values and isinstance(error, RoostError):
+            error.may_have_run = True  # this handler has run, whatever the error says of a call that it made itself
+        self._fail(peer, number, error)
+
+    def _fail(self, peer: Peer, number: int, error: BaseException) -> None:
+        if number:
+            if peer.outbound is not None or isinstance(peer, Here):
+                peer.send(to_failure(number, error), must=True)
+        else:
+            log.warning("a message of %s could not be handled: %r", peer.name, error, exc_info=error)
+
+
+class Here(Peer):
+    """This very node: the same handlers, without codec and socket."""
+
+    __slots__ = ("_switchboard",)
+
+    def __init__(
+        self, switchboard: Switchboard, runtime: Runtime, bounds: Bounds, arm: Callable[[], None], uid: int
+    ) -> None:
+        super().__init__(runtime.loop, bounds, lambda _: None, arm, uid=uid, name="", address="")
+        self._switchboard = switchboard
+
+    @property
+    def wants_link(self) -> bool:
+        return False
+
+    def send(self, envelope: Envelope, size: int = 0, *, must: bool = False) -> None:
+        # A reply may arrive before `call` has registered its future: the loop's next turn is soon enough.
+        self._loop.call_soon(self._take, envelope)
+
+    def reply(self, number: int, body: msgspec.Raw) -> None:
+        waiting = self.pending.pop(number, None)
+        if waiting is not None and not waiting[0].done():
+            waiting[0].set_result(body)
+
+    def cancel(self, number: int) -> None:
+        self.send(Cancel(number))
+
+    def gossip(self, message: Gossip) -> None:
+        raise AssertionError("a node does not gossip with itself")
+
+    def _take(self, envelope: Envelope) -> None:
+        if isinstance(envelope, Call):
+            self._switchboard.answer(self, envelope)
+        else:
+            self._switchboard.other(self, None, envelope)  # type: ignore[arg-type]  # no envelope to self touches the session
