@@ -30,6 +30,8 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 SECONDS_MAX = 30.0
 CONTEXTS = make_contexts()
 
+plain_and_tls = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+
 
 def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Run an async test on uvloop and on the stdlib's loop; it must leave no task and no descriptor behind."""
