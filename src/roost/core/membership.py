@@ -1,0 +1,397 @@
+"""Who is in the cluster and who is alive: SWIM as a pure machine.
+
+Theory of operation. Each node keeps entries of all members (`Roster`) and probes one of them every period (`Probing`).
+News rides on every message, and for as long as there is any a few random members are told in quick rounds. Whoever
+does not answer is suspect, then down; only the member itself can refute that, by raising its incarnation. Whoever
+meets a stranger, or a member that it holds for down, sends its whole view and asks for the other's (`Sync`): so nodes
+join, splits heal, and clusters that formed apart become one. `Contacts` makes such meetings happen. A random pair
+compares views now and then, and sooner if their digests differ, so that nothing stays missed.
+
+Settled: the node has joined, and the last report of every other live member (joining, up or leaving, suspects among
+them) is the digest of this node's view. A lone node is settled as soon as it has joined.
+
+Invariants: what `check` asserts; `wake_at` lies after the last step, so that the shell never spins.
+
+Source: A. Das, I. Gupta, A. Motivala, "SWIM", DSN 2002; whole views between random pairs: A. Demers et al., "Epidemic
+algorithms for replicated database maintenance", PODC 1987, section 1.3.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+from roost.config import Timings
+from roost.core.contacts import Contacts
+from roost.core.gossip import Ack, Entry, Gossip, Health, Nack, Ping, PingRequest, Sync
+from roost.core.herald import Herald
+from roost.core.membership_events import (
+    Contact,
+    ContactFailed,
+    Effect,
+    Event,
+    Forget,
+    GoUp,
+    Joined,
+    LeaveAsked,
+    LeaveDone,
+    LinkLost,
+    LinkOpened,
+    MemberChanged,
+    NameConflict,
+    Received,
+    SelfChanged,
+    SendGossip,
+    SettledChanged,
+    Tick,
+)
+from roost.core.probing import Probing
+from roost.core.roster import Roster
+from roost.core.transitions import Trigger
+from roost.core.view import View, is_live
+
+__all__ = [
+    "Contact",
+    "ContactFailed",
+    "Effect",
+    "Event",
+    "Forget",
+    "GoUp",
+    "Joined",
+    "LeaveAsked",
+    "LeaveDone",
+    "LinkLost",
+    "LinkOpened",
+    "MemberChanged",
+    "Membership",
+    "NameConflict",
+    "Received",
+    "SelfChanged",
+    "SendGossip",
+    "SettledChanged",
+    "Tick",
+]
+
+SYNC_PERIODS = 30
+"""A random pair compares whole views after about so many probe periods."""
+MEND_PERIODS = 3
+"""And sooner, when the other's digest has differed although the own view was quiet for so many periods."""
+LEAVE_TOLD_MAX = 64
+"""A leaver says `left` to so many itself."""
+ASKED_MAX = 1024
+"""Nodes not live in the view whose last being asked for theirs is remembered."""
+IDLE_SECONDS = 3600.0
+"""`wake_at` when nothing is due."""
+
+
+class Membership:
+    """One node's membership. `step` is the only door; `wake_at` says when to step with `Tick` at the latest."""
+
+    def __init__(
+        self,
+        me: Entry,
+        timings: Timings,
+        *,
+        seeds: Sequence[str],
+        rng: random.Random,
+        now: float,
+        rejoin_seconds: float,
+        forget_seconds: float,
+        form_alone_seconds: float,
+        name_taken_seconds: float,
+    ) -> None:
+        self._timings = timings
+        self._rng = rng
+        self._forget_seconds = forget_seconds
+        self._name_taken_seconds = name_taken_seconds
+        self._now = now
+        self._effects: list[Effect] = []
+        self._view = View(me)
+        self._herald = Herald(self._view, self._effects, probe_seconds=timings.probe_seconds, rng=rng, now=now)
+        self._roster = Roster(self._view, self._herald, self, suspicion_seconds=timings.suspicion_seconds)
+        self._probing = Probing(self, self._herald, timings, rng)
+        self._contacts = Contacts(seeds, own_address=me.address, rng=rng, now=now, rejoin_seconds=rejoin_seconds)
+        self._asked: dict[int, float] = {}
+        """When a stranger, or a member that is down, was last asked for its view."""
+        self._synced = self._joined = self._ready = self._resting = False
+        self._form_alone_at = now + form_alone_seconds
+        self._give_up_at = self._retry_at = math.inf
+        """While an older run holds the name: when to give it up, when to look again."""
+        self._sync_due = math.inf
+        self._quiet_since = self._mended_at = now
+        self._digest_seen = self._view.digest
+        self.settled = False
+        self.wake_at = now
+
+    @property
+    def me(self) -> Entry:
+        """The own entry."""
+        return self._view.me
+
+    def entries(self) -> list[Entry]:
+        """All members by (name, uid), in every state, this one among them."""
+        return self._view.sorted()
+
+    def get(self, uid: int) -> Entry | None:
+        """The member of that uid."""
+        return self._view.entries.get(uid)
+
+    def digest(self) -> int:
+        """The digest of this node's view."""
+        return self._view.digest
+
+    def step(self, event: Event, now: float) -> list[Effect]:
+        """Take in an event, do what is due, and return what the shell has to do, in order."""
+        if self._resting:
+            return []
+        self._now = max(now, self._now)
+        self._take(event)
+        if not self._resting:
+            self._do_due()
+            self._check_name()
+        if not self._resting:
+            self._join()
+            self._herald.tick(self._now)
+            self._note_digest()
+        self.wake_at = self._now + IDLE_SECONDS if self._resting else self._next_wake()
+        effects = list(self._effects)
+        self._effects.clear()
+        return effects
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Received():
+                if event.source != self.me.uid:
+                    self._receive(event.source, event.message)
+            case LinkOpened():
+                self._link_opened(event)
+            case LinkLost():
+                self._herald.part(event.uid)
+                self._hint(event.uid)
+            case ContactFailed():
+                awaited = self._probing.contact_failed(event.uid, event.refused, self._now)
+                if event.refused and not awaited:
+                    self._hint(event.uid)
+            case GoUp():
+                self._ready = True
+            case SelfChanged():
+                self._roster.change_me(Trigger.SELF_CHANGED, event.changes)
+            case LeaveAsked():
+                if self._roster.change_me(Trigger.LEAVE_ASKED):
+                    self._herald.hurry(self._now)
+            case LeaveDone():
+                self._leave()
+            case Forget():
+                for entry in self._view.named(event.name):
+                    if entry.uid != self.me.uid:
+                        self._roster.conclude(entry.uid, Trigger.FORGOTTEN, self._now)
+            case Tick():
+                pass
+
+    # links and messages
+
+    def _link_opened(self, event: LinkOpened) -> None:
+        uid = event.uid
+        if uid == self.me.uid:
+            self._contacts.is_self(event.dialed)
+            return
+        self._contacts.known_as(event.dialed, event.address)
+        self._probing.sign_of_life(uid)
+        known = self.get(uid)
+        if known is None:
+            self._herald.meet(uid, event.address)
+        elif known.state == "left":
+            return
+        if known is None or not is_live(known) or not self._synced:
+            self._herald.send_view(uid, answer=True)
+
+    def _receive(self, source: int, message: Gossip) -> None:
+        incarnation = self.me.incarnation
+        self._probing.sign_of_life(source)
+        self._merge(source, message)
+        match message:
+            case Ping():
+                self._herald.send_ack(source, message.number)
+            case PingRequest():
+                self._relay(source, message)
+            case Ack():
+                self._probing.acked(message.number, source)
+            case Nack():
+                self._probing.nacked(message.number, source, message.refused)
+            case Sync():
+                self._synced = True
+                if message.answer:
+                    self._herald.send_view(source, answer=False)
+        if self.me.incarnation != incarnation and not isinstance(message, Ping):
+            self._herald.send_news(source)
+        if not isinstance(message, Sync):
+            self._compare(source)
+
+    def _merge(self, source: int, message: Gossip) -> None:
+        roster = self._roster
+        sender = self.get(source)
+        alone = not self._view.live_others()
+        doubt = isinstance(message, Sync) or sender is None or not is_live(sender)
+        for entry in message.entries:
+            roster.learn(entry, source, doubt=doubt, now=self._now)
+        for report in message.reports:
+            roster.hear(report)
+        if alone and isinstance(message, Sync):
+            # All that is new here comes from the sender, who has told it to those that it knows.
+            self._herald.start_anew()
+
+    def _relay(self, requester: int, message: PingRequest) -> None:
+        target = self.get(message.target)
+        if message.target == self.me.uid:
+            self._herald.send_ack(requester, message.number)
+        else:
+            reachable = target is not None and target.state != "left"
+            self._probing.relay(requester, message.number, message.target, reachable=reachable, now=self._now)
+
+    def _compare(self, source: int) -> None:
+        """Exchange whole views with a stranger, a member that is down here, or one whose view stays different."""
+        known, now = self.get(source), self._now
+        if known is None or not is_live(known):
+            left = known is not None and known.state == "left"
+            if not left and now >= self._asked.get(source, -math.inf) + self._timings.probe_seconds:
+                self._asked.pop(source, None)
+                self._asked[source] = now
+                if len(self._asked) > ASKED_MAX:
+                    del self._asked[next(iter(self._asked))]
+                self._herald.send_view(source, answer=True)
+            return
+        report = self._view.reports.get(source)
+        patience = MEND_PERIODS * self._timings.probe_seconds
+        if report is None or report.digest == self._view.digest:
+            return
+        if now >= max(self._quiet_since, self._mended_at) + patience:
+            self._mended_at = now
+            self._herald.send_view(source, answer=True)
+
+    def _hint(self, uid: int) -> None:
+        entry = self.get(uid)
+        if entry is not None and uid != self.me.uid and is_live(entry) and entry.state != "leaving":
+            self._probing.hint(uid, self._now)
+
+    # what is due
+
+    def _do_due(self) -> None:
+        now, roster, view = self._now, self._roster, self._view
+        for uid in [uid for uid, until in roster.suspicions.items() if until <= now]:
+            roster.conclude(uid, Trigger.SUSPICION_ENDED, now)
+        self._probing.tick(now)
+        while roster.gone and (first := next(iter(roster.gone.items())))[1] + self._forget_seconds <= now:
+            roster.conclude(first[0], Trigger.FORGOTTEN, now)
+        if self._contacts.wake_at <= now:
+            addresses = {self.me.address: None} | {view.entries[uid].address: None for uid in view.live_others()}
+            for address in self._contacts.tick(now, addresses):
+                self._effects.append(Contact(address))
+        if self._sync_due <= now:
+            live = view.live_others()
+            self._sync_due = math.inf
+            if live:
+                self._plan_sync()
+                self._herald.send_view(self._rng.choice(live), answer=True)
+
+    def _plan_sync(self) -> None:
+        self._sync_due = self._now + SYNC_PERIODS * self._timings.probe_seconds * self._rng.uniform(0.75, 1.25)
+
+    def _check_name(self) -> None:
+        """While an older run of the own name lives: wait if still joining, else stop."""
+        holder = self._roster.older_run()
+        if holder is None or self.me.state in ("leaving", "left"):
+            self._give_up_at = self._retry_at = math.inf
+            return
+        if self.me.state == "joining" and self._give_up_at == math.inf:
+            self._give_up_at = self._now + self._name_taken_seconds
+            self._retry_at = self._now + self._timings.probe_seconds
+        if self.me.state == "up" or self._now >= self._give_up_at:
+            self._effects.append(NameConflict(holder))
+            self._resting = True
+        elif self._now >= self._retry_at:
+            self._retry_at = self._now + self._timings.probe_seconds
+            self._herald.send_view(self._rng.choice(self._view.live_others()), answer=True)
+
+    def _join(self) -> None:
+        if self.me.state != "joining" or self._give_up_at != math.inf:
+            return
+        alone = not self._contacts.seeded or self._now >= self._form_alone_at
+        if not self._joined and (self._synced or alone):
+            self._joined = True
+            self._effects.append(Joined())
+        if self._joined and self._ready:
+            self._roster.change_me(Trigger.GO_UP)
+
+    def _note_digest(self) -> None:
+        if self._view.digest != self._digest_seen:
+            self._digest_seen = self._view.digest
+            self._quiet_since = self._now
+        settled = self._is_settled()
+        if settled != self.settled:
+            self.settled = settled
+            self._effects.append(SettledChanged(settled))
+
+    def _is_settled(self) -> bool:
+        return self._joined and self._view.agreed()
+
+    def _next_wake(self) -> float:
+        roster = self._roster
+        wake = min(self._now + IDLE_SECONDS, self._probing.wake_at, self._contacts.wake_at, self._herald.wake_at)
+        wake = min(wake, self._sync_due, self._give_up_at, self._retry_at, *roster.suspicions.values())
+        if roster.gone:
+            wake = min(wake, next(iter(roster.gone.values())) + self._forget_seconds)
+        if not self._joined and self.me.state == "joining" and self._give_up_at == math.inf:
+            wake = min(wake, self._form_alone_at)
+        return wake
+
+    def _leave(self) -> None:
+        if self._roster.change_me(Trigger.LEAVE_DONE):
+            live = self._view.live_others()
+            for uid in live if len(live) <= LEAVE_TOLD_MAX else self._rng.sample(live, LEAVE_TOLD_MAX):
+                self._herald.send_last_word(uid)
+            self._resting = True
+
+    # what the parts ask for: `ProbingOwner`, `RosterOwner`
+
+    def live_others(self) -> list[int]:
+        return self._view.live_others()
+
+    def probe_failed(self, uid: int, refused: bool) -> None:
+        if self._roster.conclude(uid, Trigger.PROBE_FAILED, self._now) and not refused:
+            self._herald.send_ping(uid, 0)
+        if refused:
+            self._roster.suspect_until(uid, self._now + self._timings.refused_seconds)
+
+    def changed(self, before: Entry | None, after: Entry, *, forgotten: bool) -> None:
+        self._effects.append(MemberChanged(before, after, forgotten))
+
+    def came_alive(self, entry: Entry) -> None:
+        self._probing.add(entry.uid, self._now)
+        self._contacts.drop_down(entry.uid)
+        self._herald.part(entry.uid)
+        if self._sync_due == math.inf:
+            self._plan_sync()
+
+    def went(self, entry: Entry, *, forgotten: bool) -> None:
+        self._probing.drop(entry.uid)
+        if forgotten or entry.state == "left":
+            self._contacts.drop_down(entry.uid)
+        else:
+            self._contacts.add_down(entry.uid, entry.address, self._now)
+
+    def doubted(self, uid: int) -> None:
+        self._hint(uid)
+
+    def check(self) -> None:
+        """Assert the invariants."""
+        self._roster.check()
+        self._herald.check()
+        self._probing.check()
+        down = [entry.uid for entry in self.entries() if entry.state != "left" and entry.health == Health.DOWN]
+        self._contacts.check(down)
+        assert not self._effects
+        assert self._resting or self.settled == self._is_settled()
+        assert self.wake_at > self._now, "a wake-up that makes no progress"
+        assert len(self._asked) <= ASKED_MAX
+        assert self._roster.older_run() is None or self.me.state != "up" or self._resting

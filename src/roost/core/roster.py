@@ -1,0 +1,232 @@
+"""What a node believes about members, and how beliefs change.
+
+Every entry that is heard goes through `learn`, every conclusion of the node itself through `conclude`, every change of
+its own entry through `change_me`; all three look the outcome up in the tables of `transitions`. What changed becomes
+a rumour, starts or ends a suspicion, and is told to the owner.
+
+A claim that a live member is down is only *doubt* if it comes in a whole view or from a member that is not live here.
+Two sides of a split have each declared the other down; what one says when they meet must take nobody out of the ring.
+
+One name has one run. Of two live runs the newcomer, with the greater (started, uid), is not entered, unless it listens
+at the older one's address: then the older must be gone. Only the word of the one taken for gone, over its own link,
+is stronger. Whoever holds an address is itself the proof that no other run does.
+
+Invariants: a suspicion for each suspect and for nobody else; a time of going for each member that is down or has left;
+no two live members of one name but for the node's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from roost.core.gossip import Entry, Health, Report
+from roost.core.herald import Herald
+from roost.core.transitions import HEALTH_OF, OTHERS, OWN, TOLD, Trigger, standing_of
+from roost.core.view import View, is_live, is_valid
+
+__all__ = ["Roster", "RosterOwner"]
+
+CHANGEABLE = frozenset({"address", "application", "roles", "services", "weight", "zone"})
+
+
+class RosterOwner(Protocol):
+    """What the roster tells the membership."""
+
+    def changed(self, before: Entry | None, after: Entry, *, forgotten: bool) -> None: ...
+    def came_alive(self, entry: Entry) -> None: ...
+    def went(self, entry: Entry, *, forgotten: bool) -> None: ...
+    def doubted(self, uid: int) -> None: ...
+
+
+class Roster:
+    """The view with all that hangs on its entries."""
+
+    __slots__ = ("_herald", "_owner", "_suspicion_seconds", "gone", "suspicions", "view")
+
+    def __init__(self, view: View, herald: Herald, owner: RosterOwner, *, suspicion_seconds: float) -> None:
+        self._herald = herald
+        self._owner = owner
+        self._suspicion_seconds = suspicion_seconds
+        self.view = view
+        self.suspicions: dict[int, float] = {}
+        """When each suspect will be down."""
+        self.gone: dict[int, float] = {}
+        """Since when each member is down or has left, earliest first."""
+
+    # what others say
+
+    def learn(self, entry: Entry, source: int, *, doubt: bool, now: float) -> None:
+        """Take in an entry that `source` sent. `doubt`: its word alone takes nobody for down."""
+        view = self.view
+        if not is_valid(entry):
+            return
+        if entry.uid == view.me.uid:
+            self._hear_of_me(entry)
+            return
+        if not view.newer(entry):
+            return
+        known = view.entries.get(entry.uid)
+        doubted = False
+        if known is None:
+            if not is_live(entry):
+                view.mark(entry)
+                return
+        else:
+            told = TOLD[standing_of(entry)]
+            doubted = told is Trigger.TOLD_DOWN and doubt and is_live(known)
+            standing = OTHERS[standing_of(known)].get(Trigger.DOUBTED if doubted else told)
+            if standing is None:
+                return
+            if doubted:
+                entry = msgspec.structs.replace(entry, health=HEALTH_OF[standing])
+                if not view.newer(entry):
+                    return
+        named = self._judge_name(entry, source, now) if is_live(entry) else entry
+        if named is not None:
+            self._put(named, now)
+            if doubted:
+                self._owner.doubted(named.uid)
+
+    def hear(self, report: Report) -> None:
+        """Take in a report of what a member's view is."""
+        if report.uid != self.view.me.uid and self.view.hear(report):
+            self._herald.reports.add(report.uid)
+
+    def _hear_of_me(self, entry: Entry) -> None:
+        me = self.view.me
+        same_run = (entry.name, entry.started) == (me.name, me.started)
+        if not same_run or entry.state == "left":
+            return
+        accused = entry.incarnation == me.incarnation and entry.health != Health.ALIVE
+        if accused or entry.incarnation > me.incarnation:
+            self.change_me(Trigger.ACCUSED, above=entry.incarnation)
+
+    def _judge_name(self, entry: Entry, source: int, now: float) -> Entry | None:
+        """The entry as it may be entered beside the live runs of its name; None if it may not."""
+        me = self.view.me
+        for rival in self.view.named(entry.name):
+            if rival.uid == entry.uid or not is_live(rival):
+                continue
+            newcomer = _age(entry) > _age(rival)
+            gone = rival.address == entry.address
+            if gone and newcomer and rival.uid != me.uid:
+                self.conclude(rival.uid, Trigger.ADDRESS_TAKEN, now)
+            elif gone and source != entry.uid:
+                return self._without_address(entry)
+            elif newcomer:
+                if rival.uid != me.uid:
+                    self._owner.doubted(rival.uid)
+                return None
+            elif rival.uid != me.uid:
+                self.conclude(rival.uid, Trigger.NAME_LOST, now)
+        return entry
+
+    def _without_address(self, entry: Entry) -> Entry | None:
+        """The entry of a run that another has followed at its address: down, or not worth entering."""
+        standing = OTHERS[standing_of(entry)][Trigger.ADDRESS_TAKEN]
+        entry = msgspec.structs.replace(entry, health=HEALTH_OF[standing])
+        if entry.uid in self.view.entries:
+            return entry
+        self.view.mark(entry)
+        return None
+
+    def older_run(self) -> Entry | None:
+        """The oldest live run of the own name that is older than this one."""
+        me = self.view.me
+        older = [one for one in self.view.named(me.name) if one.uid != me.uid and is_live(one) and _age(one) < _age(me)]
+        return min(older, key=_age, default=None)
+
+    # what this node concludes
+
+    def conclude(self, uid: int, trigger: Trigger, now: float) -> bool:
+        """Move a member as the table says; whether it was moved."""
+        entry = self.view.entries[uid]
+        standing = standing_of(entry)
+        after = OTHERS[standing].get(trigger)
+        if after is None or after == standing:
+            return False
+        if after == "forgotten":
+            self._remove(uid, mark=trigger is Trigger.FORGOTTEN)
+        else:
+            self._put(msgspec.structs.replace(entry, health=HEALTH_OF[after]), now)
+        return True
+
+    def suspect_until(self, uid: int, until: float) -> None:
+        """Shorten a suspicion."""
+        if uid in self.suspicions:
+            self.suspicions[uid] = min(self.suspicions[uid], until)
+
+    # what this node is
+
+    def change_me(self, trigger: Trigger, changes: Mapping[str, object] | None = None, *, above: int = 0) -> bool:
+        """Change the own entry as the table says, with an incarnation also greater than `above`; whether it was."""
+        me = self.view.me
+        state = OWN[me.state].get(trigger)
+        if state is None:
+            return False
+        changes = dict(changes or {})
+        if not changes.keys() <= CHANGEABLE:
+            raise ValueError(f"of the own entry only {', '.join(sorted(CHANGEABLE))} can be changed, not {changes}")
+        after = msgspec.structs.replace(me, state=state, **changes)
+        if after == me and trigger is Trigger.SELF_CHANGED:
+            return False
+        after = msgspec.structs.replace(after, incarnation=max(me.incarnation, above) + 1)
+        if not is_valid(after):
+            raise ValueError(f"an entry that every member would ignore: {after}")
+        self.view.put(after)
+        self._herald.entries.add(after.uid)
+        self._tell(me, after)
+        return True
+
+    # the table
+
+    def _put(self, entry: Entry, now: float) -> None:
+        uid = entry.uid
+        before = self.view.put(entry)
+        self._herald.entries.add(uid)
+        if standing_of(entry) != "suspect":
+            self.suspicions.pop(uid, None)
+        elif before is None or before.order != entry.order:
+            self.suspicions[uid] = now + self._suspicion_seconds
+        if is_live(entry):
+            self.gone.pop(uid, None)
+            if before is None or not is_live(before):
+                self._owner.came_alive(entry)
+        else:
+            self.gone.setdefault(uid, now)
+            self._owner.went(entry, forgotten=False)
+        self._tell(before, entry)
+
+    def _remove(self, uid: int, *, mark: bool) -> None:
+        entry = self.view.remove(uid, mark=mark)
+        self._herald.entries.drop(uid)
+        self._herald.reports.drop(uid)
+        self.suspicions.pop(uid, None)
+        self.gone.pop(uid, None)
+        self._owner.went(entry, forgotten=True)
+        self._owner.changed(entry, entry, forgotten=True)
+
+    def _tell(self, before: Entry | None, after: Entry) -> None:
+        if before is None or msgspec.structs.replace(before, incarnation=after.incarnation) != after:
+            self._owner.changed(before, after, forgotten=False)
+
+    def check(self) -> None:
+        """Assert the invariants."""
+        view = self.view
+        view.check()
+        others = [entry for entry in view.entries.values() if entry.uid != view.me.uid]
+        suspects = [entry.uid for entry in others if standing_of(entry) == "suspect"]
+        assert sorted(self.suspicions) == sorted(suspects)
+        assert sorted(self.gone) == sorted(entry.uid for entry in others if not is_live(entry))
+        assert list(self.gone.values()) == sorted(self.gone.values())
+        live_names = [entry.name for entry in others if is_live(entry)]
+        assert len(dict.fromkeys(live_names)) == len(live_names), "two live runs of one name"
+        assert view.me.health == Health.ALIVE
+
+
+def _age(entry: Entry) -> tuple[int, int]:
+    """Of two runs of one name the one with the lesser age key began first; all nodes judge by it."""
+    return (entry.started, entry.uid)

@@ -1,0 +1,377 @@
+"""Several membership machines on one virtual clock, joined by a network that fails as asked: pure, from one seed.
+
+Links behave as the node's real ones do: they open on first use or by `Contact`, break with a hint when a process
+dies, close without one when it stops properly, are cut off when their member is taken for down, and lose what was on
+its way. After every step the machine's invariants are checked, and that its news of members skips nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from roost.config import PROFILES, Timings
+from roost.core.gossip import Entry, Gossip, Health
+from roost.core.membership import (
+    Contact,
+    ContactFailed,
+    Effect,
+    Event,
+    GoUp,
+    Joined,
+    LeaveAsked,
+    LeaveDone,
+    LinkLost,
+    LinkOpened,
+    MemberChanged,
+    Membership,
+    NameConflict,
+    Received,
+    SendGossip,
+    SettledChanged,
+    Tick,
+)
+
+__all__ = ["Runner", "World", "entry"]
+
+CONNECT_SECONDS = 1.0
+"""A silent host is given up after so long."""
+STEPS_PER_SECOND_MAX = 4000
+"""More steps of one node in a virtual second are a storm."""
+
+
+def entry(name: str, uid: int, *, started: int = 0, address: str = "", **fields: object) -> Entry:
+    """A fresh entry; `started` is the uid unless it matters."""
+    me = Entry(name, uid, started or uid, 1, "joining", Health.ALIVE, address or f"{name}:1")
+    return msgspec.structs.replace(me, **fields)
+
+
+@dataclass
+class Runner:
+    """One run of a node: its machine, and what it has told its shell."""
+
+    machine: Membership
+    state: str = "running"  # running, frozen (neither answers nor refuses), dead, stopped
+    ready_seconds: float = 0.01
+    seen: dict[int, Entry] = field(default_factory=dict)
+    changes: list[tuple[float, MemberChanged]] = field(default_factory=list)
+    joined_at: float | None = None
+    conflict: Entry | None = None
+    sent: int = 0
+    sent_bytes: int = 0
+    wake: float = 0.0
+    recent: list[float] = field(default_factory=list)
+
+    @property
+    def uid(self) -> int:
+        return self.machine.me.uid
+
+    @property
+    def name(self) -> str:
+        return self.machine.me.name
+
+    @property
+    def address(self) -> str:
+        return self.machine.me.address
+
+    def went_down(self, since: float) -> list[str]:
+        """The names of members that this node took for down from then on."""
+        return [
+            change.after.name
+            for at, change in self.changes
+            if at >= since and change.after.health == Health.DOWN and not change.forgotten
+        ]
+
+
+class World:
+    """Runs the nodes."""
+
+    def __init__(self, seed: int = 0, *, timings: Timings = PROFILES["lan"], loss: float = 0.0) -> None:
+        self.rng = random.Random(seed)
+        self.timings = timings
+        self.loss = loss
+        self.now = 100.0
+        self.runners: dict[int, Runner] = {}
+        self.trace: list[tuple[float, str, str]] = []
+        self.cuts: dict[tuple[str, str], None] = {}
+        """(from, to) addresses between which nothing passes in that direction."""
+        self.deaf: dict[tuple[str, str], None] = {}
+        """(from, to) addresses that cannot open a link, though messages over links pass."""
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._sequence = 0
+        self._links: dict[tuple[int, int], None] = {}
+        self._next_uid = 1
+
+    # the cast
+
+    def start(
+        self,
+        name: str,
+        *seeds: str,
+        address: str = "",
+        started: int = 0,
+        ready_seconds: float = 0.01,
+        forget_seconds: float = 3600.0,
+        **fields: object,
+    ) -> Runner:
+        """Start a node; its address is `NAME:1` unless said otherwise. Seeds are names or addresses."""
+        uid, self._next_uid = self._next_uid, self._next_uid + 1
+        me = entry(name, uid, address=address, started=started, **fields)
+        machine = Membership(
+            me,
+            self.timings,
+            seeds=[seed if ":" in seed else f"{seed}:1" for seed in seeds],
+            rng=random.Random(self.rng.getrandbits(64)),
+            now=self.now,
+            rejoin_seconds=5.0,
+            forget_seconds=forget_seconds,
+            form_alone_seconds=3.0,
+            name_taken_seconds=20.0,
+        )
+        runner = Runner(machine, ready_seconds=ready_seconds, seen={uid: me})
+        self.runners[uid] = runner
+        self._arm(runner)
+        return runner
+
+    def cluster(self, count: int, *, settle: bool = True, **options: object) -> list[Runner]:
+        """`count` nodes n0, n1, ... that join through n0."""
+        names = [f"n{index}" for index in range(count)]
+        runners = [self.start(name, "n0", **options) for name in names]  # type: ignore[arg-type]  # all keyword options
+        if settle:
+            self.until(lambda: self.agree(runners), 60.0)
+        return runners
+
+    def crash(self, runner: Runner) -> None:
+        """The process is killed: its host resets its links and refuses new ones."""
+        runner.state = "dead"
+        for peer in self._linked(runner):
+            self._unlink(runner, peer)
+            self._later(self._delay(), lambda peer=peer: self._give(peer, LinkLost(runner.uid, False)))  # type: ignore[misc]  # bound now
+
+    def freeze(self, runner: Runner) -> None:
+        """The host falls silent."""
+        runner.state = "frozen"
+
+    def thaw(self, runner: Runner) -> None:
+        runner.state = "running"
+        self._arm(runner)
+
+    def stop(self, runner: Runner) -> None:
+        """The process ends with a good-bye on every link."""
+        runner.state = "stopped"
+        for peer in self._linked(runner):
+            self._unlink(runner, peer)
+
+    def leave(self, runner: Runner, handoff_seconds: float = 0.5) -> None:
+        self._give(runner, LeaveAsked())
+
+        def done() -> None:
+            self._give(runner, LeaveDone())
+            self.stop(runner)
+
+        self._later(handoff_seconds, done)
+
+    def blip(self, a: Runner, b: Runner) -> None:
+        """The link between two nodes breaks; nothing hinders a new one."""
+        self._unlink(a, b)
+        self._give(a, LinkLost(b.uid, False))
+        self._give(b, LinkLost(a.uid, False))
+
+    def cut(self, a: Iterable[Runner], b: Iterable[Runner], *, both: bool = True) -> None:
+        """Nothing passes from `a` to `b` any more (nor back, if `both`)."""
+        b = list(b)
+        for one in a:
+            for other in b:
+                self.cuts[one.address, other.address] = None
+                if both:
+                    self.cuts[other.address, one.address] = None
+
+    def heal(self) -> None:
+        self.cuts.clear()
+        self.deaf.clear()
+
+    # time
+
+    def run(self, seconds: float) -> None:
+        """Let so much virtual time pass."""
+        end = self.now + seconds
+        while self._queue and self._queue[0][0] <= end:
+            self._next()
+        self.now = end
+
+    def until(self, condition: Callable[[], bool], seconds: float) -> float:
+        """Run until the condition holds; how long that took. Fails after `seconds`."""
+        began = self.now
+        while not condition():
+            assert self._queue and self._queue[0][0] <= began + seconds, self.describe(f"not within {seconds} s")
+            self._next()
+        return self.now - began
+
+    def _next(self) -> None:
+        at, _, action = heapq.heappop(self._queue)
+        self.now = max(self.now, at)
+        action()
+
+    # questions
+
+    def agree(self, runners: Iterable[Runner], *, up: int | None = None) -> bool:
+        """All of them are settled, and each sees exactly these alive and up."""
+        group = list(runners)
+        uids = sorted(runner.uid for runner in group)
+        return all(
+            runner.machine.settled
+            and sorted(e.uid for e in runner.machine.entries() if e.health == Health.ALIVE and e.state == "up") == uids
+            for runner in group
+        )
+
+    def health(self, of: Runner, at: Runner) -> str:
+        """What `at` holds of `of`: alive, suspect, down, left or unknown."""
+        known = at.machine.get(of.uid)
+        if known is None:
+            return "unknown"
+        return "left" if known.state == "left" else known.health.name.lower()
+
+    def describe(self, what: str) -> str:
+        lines = [f"{what}, at {self.now:.3f}"]
+        for runner in self.runners.values():
+            views = [f"{e.name}#{e.uid} {e.state}/{e.health.name} {e.incarnation}" for e in runner.machine.entries()]
+            lines.append(f"{runner.name}#{runner.uid} {runner.state} settled={runner.machine.settled}: {'; '.join(views)}")
+        return "\n".join(lines)
+
+    # the shell
+
+    def _arm(self, runner: Runner) -> None:
+        wake = runner.wake = runner.machine.wake_at
+
+        def tick() -> None:
+            if runner.wake == wake:
+                self._give(runner, Tick())
+
+        self._later(max(0.0, wake - self.now), tick)
+
+    def _give(self, runner: Runner, event: Event) -> None:
+        if runner.state != "running":
+            return
+        if not isinstance(event, Tick):
+            self.trace.append((self.now, f"{runner.name}#{runner.uid}", repr(event)))
+        self._count_step(runner)
+        effects = runner.machine.step(event, self.now)
+        runner.machine.check()
+        self._arm(runner)
+        for effect in effects:
+            if runner.state == "running":
+                self._carry_out(runner, effect)
+
+    def give(self, runner: Runner, event: Event) -> None:
+        """An event from the node's own user."""
+        self._give(runner, event)
+
+    def _count_step(self, runner: Runner) -> None:
+        recent = runner.recent
+        recent.append(self.now)
+        if len(recent) > STEPS_PER_SECOND_MAX:
+            assert self.now - recent.pop(0) > 1.0, self.describe(f"{runner.name} storms")
+
+    def _carry_out(self, runner: Runner, effect: Effect) -> None:
+        match effect:
+            case SendGossip():
+                self._send(runner, effect)
+            case Contact(address=address):
+                self._connect(runner, address, 0, None)
+            case Joined():
+                assert runner.joined_at is None
+                runner.joined_at = self.now
+                self._later(runner.ready_seconds, lambda: self._give(runner, GoUp()))
+            case MemberChanged():
+                self._changed(runner, effect)
+            case NameConflict(holder=holder):
+                runner.conflict = holder
+                self.stop(runner)
+            case SettledChanged(settled=settled):
+                assert settled == runner.machine.settled
+
+    def _changed(self, runner: Runner, change: MemberChanged) -> None:
+        seen = runner.seen.get(change.after.uid)
+        assert (seen is None) == (change.before is None), f"{runner.name}: {change} follows {seen}"
+        if seen is not None and change.before is not None:
+            assert msgspec.structs.replace(seen, incarnation=change.before.incarnation) == change.before
+        runner.changes.append((self.now, change))
+        if change.forgotten:
+            del runner.seen[change.after.uid]
+        else:
+            runner.seen[change.after.uid] = change.after
+        peer = self.runners[change.after.uid]
+        if (change.forgotten or change.after.health == Health.DOWN) and (runner.uid, peer.uid) in self._links:
+            self._unlink(runner, peer)
+            self._later(self._delay(), lambda: self._give(peer, LinkLost(runner.uid, False)))
+
+    # the network
+
+    def _send(self, runner: Runner, effect: SendGossip) -> None:
+        assert effect.uid != runner.uid
+        data = msgspec.msgpack.encode(effect.message)
+        runner.sent += 1
+        runner.sent_bytes += len(data)
+        message = msgspec.msgpack.decode(data, type=Gossip)  # type: ignore[arg-type]  # a union is a type to msgspec
+        peer = self.runners[effect.uid]
+        if (runner.uid, effect.uid) in self._links:
+            self._deliver(runner, peer, message)
+        elif effect.address:
+            self._connect(runner, effect.address, effect.uid, message)
+
+    def _deliver(self, runner: Runner, peer: Runner, message: Gossip) -> None:
+        if self.rng.random() < self.loss:
+            return
+
+        def arrive() -> None:
+            passes = (runner.address, peer.address) not in self.cuts and (runner.uid, peer.uid) in self._links
+            if passes and peer.state == "running":
+                self._give(peer, Received(runner.uid, message))
+
+        self._later(self._delay(), arrive)
+
+    def _connect(self, runner: Runner, address: str, uid: int, message: Gossip | None) -> None:
+        there, back = (runner.address, address), (address, runner.address)
+        hosts = [one for one in self.runners.values() if one.address == address and one.state in ("running", "frozen")]
+        cut = there in self.cuts or back in self.cuts
+
+        def fail(refused: bool) -> None:
+            self._give(runner, ContactFailed(address, uid, refused))
+
+        def answer() -> None:
+            peer = hosts[-1]
+            if runner.state != "running" or peer.state != "running" or peer is runner:
+                fail(False)
+                return
+            self._links[runner.uid, peer.uid] = self._links[peer.uid, runner.uid] = None
+            self._give(peer, LinkOpened(runner.uid, runner.name, runner.address))
+            self._give(runner, LinkOpened(peer.uid, peer.name, peer.address, address))
+            if uid and peer.uid != uid:
+                fail(True)
+            elif message is not None:
+                self._deliver(runner, peer, message)
+
+        if cut or (hosts and hosts[-1].state == "frozen"):
+            self._later(CONNECT_SECONDS, lambda: fail(False))
+        elif not hosts or there in self.deaf:
+            self._later(self._delay(), lambda: fail(True))
+        else:
+            self._later(2 * self._delay(), answer)
+
+    def _linked(self, runner: Runner) -> list[Runner]:
+        return [self.runners[b] for a, b in self._links if a == runner.uid]
+
+    def _unlink(self, a: Runner, b: Runner) -> None:
+        self._links.pop((a.uid, b.uid), None)
+        self._links.pop((b.uid, a.uid), None)
+
+    def _delay(self) -> float:
+        return self.rng.uniform(0.001, 0.01)
+
+    def _later(self, seconds: float, action: Callable[[], None]) -> None:
+        self._sequence += 1
+        heapq.heappush(self._queue, (self.now + seconds, self._sequence, action))
