@@ -1,1 +1,52 @@
 """roost: live state across processes and machines, by name."""
+
+from __future__ import annotations
+
+from roost.errors import (
+    AuthError,
+    ConfigError,
+    DeadlineExceeded,
+    NameTaken,
+    NotFound,
+    Overloaded,
+    ProtocolError,
+    RemoteError,
+    RoostError,
+    Unavailable,
+    Unreachable,
+    VersionSkew,
+)
+from roost.messages import Envelope, Message, Request
+from roost.node import Node
+from roost.services.members import Member, MemberDown, MemberEvent, MemberLeft, MemberSuspect, MemberUp
+from roost.services.messaging import Delivery
+from roost.version import VERSION as __version__
+from roost.wire.values import register
+
+__all__ = [
+    "AuthError",
+    "ConfigError",
+    "DeadlineExceeded",
+    "Delivery",
+    "Envelope",
+    "Member",
+    "MemberDown",
+    "MemberEvent",
+    "MemberLeft",
+    "MemberSuspect",
+    "MemberUp",
+    "Message",
+    "NameTaken",
+    "Node",
+    "NotFound",
+    "Overloaded",
+    "ProtocolError",
+    "RemoteError",
+    "Request",
+    "RoostError",
+    "Unavailable",
+    "Unreachable",
+    "VersionSkew",
+    "__version__",
+    "register",
+]

@@ -243,6 +243,13 @@ class Peer:
         self._stalled = session.link.paused
         self.flush()
 
+    def follow(self, session: Session) -> None:
+        """The other end has turned to a newer link, so the one that this end still uses broke unnoticed: turn as well."""
+        sessions = self.sessions
+        if self.outbound is not None and sessions.index(session) > sessions.index(self.outbound):
+            self.flush()
+            self._use(session)
+
     def stop_using(self, session: Session) -> None:
         """Turn to another link for sending, if there is one; no order is lost, the stream changes."""
         if self.outbound is session:

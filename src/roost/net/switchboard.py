@@ -81,6 +81,8 @@ class Switchboard:
             if isinstance(envelope, Stream) and envelope.number > peer.stream_in:
                 peer.stream_in = envelope.number
                 peer.inbound = session
+                if envelope.number > 1:
+                    peer.follow(session)
                 self._owner.flow(peer, envelope)
                 return envelopes[:position] + envelopes[position + 1 :]
         return [envelope for envelope in envelopes if isinstance(envelope, News | Bye)]

@@ -1,0 +1,53 @@
+# Everything here sets up what it needs: a virtual environment in .venv, and the packages in it.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+BIN := .venv/bin
+SEEDS ?= 2000
+
+.PHONY: demo test bench soak fmt lint type docs clean
+
+demo: .venv/.installed
+	@$(BIN)/roost demo
+
+test: .venv/.dev
+	$(BIN)/python -m pytest -q
+
+bench: .venv/.dev
+	$(BIN)/python -m benchmarks
+
+soak: .venv/.dev
+	$(BIN)/python -m tests.sim.soak --seeds $(SEEDS)
+
+fmt: .venv/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+type: .venv/.dev
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+docs: .venv/.dev
+	$(BIN)/python -m pytest -q tests/docs
+
+.venv/.made:
+	@test -n "$(PYTHON)" || { echo "roost needs Python 3.11 or newer, and no python3 is on the PATH"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "roost needs Python 3.11 or newer; $(PYTHON) is older: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@touch $@
+
+.venv/.installed: pyproject.toml .venv/.made
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/.dev: pyproject.toml .venv/.made
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ .venv/.installed
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

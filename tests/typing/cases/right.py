@@ -1,0 +1,88 @@
+"""Everything here is right, and has exactly the type that is asserted."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+import msgspec
+
+import roost
+
+
+class Ping(roost.Request[str]):
+    text: str
+
+
+class Notice(roost.Message):
+    text: str
+    number: int = 0
+
+
+class Session(msgspec.Struct, frozen=True):
+    user: str
+    hits: int = 0
+
+
+class Sessions(roost.KeyValuePartition[str, Session]):
+    async def busiest(self, least: int) -> list[str]:
+        return [key for key, session in self.items.items() if session.hits >= least]
+
+
+class Tally(roost.Partition[str, int]):
+    async def hit(self, by: int = 1) -> int:
+        self.items[self.key] = self.items.get(self.key, 0) + by
+        return self.items[self.key]
+
+    async def total(self) -> int:
+        return sum(self.items.values())
+
+
+async def messages() -> None:
+    async with roost.Node("a", bind="127.0.0.1:7400", seeds=["127.0.0.1:7401"], call_seconds=2.0) as node:
+        await node.send("b", Notice("hello"))
+        assert_type(await node.ask("b", Ping("up?"), timeout=1.0), str)
+        report = await node.broadcast(Notice("deploying"))
+        assert_type(report, roost.Delivery)
+        for name, reason in report.missed.items():
+            assert_type(name, str)
+            assert_type(reason, roost.RoostError)
+        async for letter in node.inbox(Notice):
+            assert_type(letter.body, Notice)
+            assert_type(letter.source, str)
+
+        @node.answer(Ping)
+        async def ping(letter: roost.Envelope[Ping]) -> str:
+            return letter.body.text
+
+        @node.answer(Ping)
+        def plain(letter: roost.Envelope[Ping]) -> str:
+            return letter.body.text
+
+        await node.ready(3)
+        async for event in node.members.watch():
+            match event:
+                case roost.MemberUp(member=member) | roost.MemberDown(member=member):
+                    assert_type(member, roost.Member)
+                case _:
+                    assert_type(event, roost.MemberSuspect | roost.MemberLeft)
+
+
+async def key_value(node: roost.Node) -> None:
+    sessions = await node.kv("sessions", Session, handler=Sessions)
+    await sessions.put("s1", Session("ann"))
+    assert_type(await sessions.get("s1"), Session | None)
+    assert_type(await sessions.delete("s1"), bool)
+    assert_type(await sessions.size(), int)
+    assert_type(await sessions.gather(Sessions.busiest, 3), dict[int, list[str]])
+    async for key, value in sessions.scan(prefix="s"):
+        assert_type(key, str)
+        assert_type(value, Session)
+    by_number = await node.kv("numbers", str, key=int)
+    await by_number.put(1, "one")
+    assert_type(await by_number.get(1), str | None)
+
+
+async def partitions(node: roost.Node) -> None:
+    tallies = await node.partitions("tally", Tally)
+    assert_type(await tallies.at("page:/home").hit(by=2), int)
+    assert_type(await tallies.gather(Tally.total), dict[int, int])

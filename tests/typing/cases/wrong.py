@@ -1,0 +1,31 @@
+"""Each line marked with E is a mistake that both type checkers find; no other line is one."""
+
+from __future__ import annotations
+
+import roost
+from tests.typing.cases.right import Notice, Ping, Session, Sessions, Tally
+
+
+async def mistakes(node: roost.Node) -> None:
+    number: int = await node.ask("b", Ping("x"))  # E the answer is a str
+    await node.ask("b", Notice("x"))  # E not a request
+    await node.send("b", "hello")  # E not a message
+    Notice(text=3)  # E the field is a str
+    Notice("x").text = "y"  # E messages are frozen
+    node.inbox(int)  # E not a message class
+    roost.Node("a", sedes=["127.0.0.1:1"])  # E no such setting
+    roost.Node("a", call_seconds="soon")  # E a number
+    sessions = await node.kv("sessions", Session)
+    await sessions.put("a", 3)  # E the value is a Session
+    await sessions.put(1, Session("ann"))  # E the key is a str
+    await sessions.gather(Sessions.busiest)  # E an argument is missing
+    tallies = await node.partitions("tally", Tally)
+    await tallies.at("k").hit("3")  # E the argument is an int
+    await tallies.at("k").hits()  # E no such command
+    print(number)
+
+
+def answers(node: roost.Node) -> None:
+    @node.answer(Ping)  # E the answer is a str
+    async def ping(letter: roost.Envelope[Ping]) -> int:
+        return 1
