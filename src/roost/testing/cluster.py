@@ -60,12 +60,12 @@ class SimulatedRuntime(Runtime):
 class _Host:
     """What the cluster knows of one node."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, skew_seconds: float) -> None:
         self.node = node
         self.runtime: SimulatedRuntime | None = None
         self.transport: MemoryTransport | None = None
         self.starts = 0
-        self.skew_seconds = 0.0
+        self.skew_seconds = skew_seconds
         self.running = False
 
 
@@ -107,21 +107,36 @@ class Cluster:
         await self.settle()
         return started
 
-    async def launch(self, name: str, *, seeds: Iterable[str] | None = None, **settings: Any) -> Node:
-        """Start one node without waiting for the others to agree."""
+    async def launch(
+        self, name: str, *, seeds: Iterable[str] | None = None, skew_seconds: float = 0.0, **settings: Any
+    ) -> Node:
+        """Start one node without waiting for the others to agree. It has a host of its own, called as the node is."""
+        return await self._launch(name, name, seeds, skew_seconds, settings)
+
+    async def launch_twin(
+        self, name: str, *, host: str, seeds: Iterable[str] | None = None, **settings: Any
+    ) -> Node:
+        """Start a node whose name another one may have, on a host called `host`."""
+        return await self._launch(host, name, seeds, 0.0, settings)
+
+    async def _launch(
+        self, host: str, name: str, seeds: Iterable[str] | None, skew_seconds: float, settings: dict[str, Any]
+    ) -> Node:
         if seeds is None:
             seeds = [node.address for node in self.nodes[:1]]
         node = Node(
             name,
-            bind=f"{name}:7400",
-            seeds=list(seeds),
-            runtime=lambda: self._runtime(name),
-            transport=lambda runtime, options: self._transport(name, runtime, options),
+            runtime=lambda: self._runtime(host),
+            transport=lambda runtime, options: self._transport(host, runtime, options),
             handle_signals=False,
-            **{**self._settings, **settings},
+            **{**self._settings, "bind": f"{host}:7400", "seeds": list(seeds), **settings},
         )
-        self._hosts[name] = _Host(node)
-        await self._boot(name)
+        self._hosts[host] = _Host(node, skew_seconds)
+        try:
+            await self._boot(host)
+        except BaseException:
+            del self._hosts[host]
+            raise
         return node
 
     async def _boot(self, name: str) -> None:
@@ -248,11 +263,11 @@ class Cluster:
                 for other in nodes
                 if self.network.reaches(node.name, other.name) and self.network.reaches(other.name, node.name)
             }
-            up = {member.name for member in node.members if member.state == "up"}
+            live = {member.name: member.state for member in node.members if member.state not in ("down", "left")}
             blocked = any(
                 self.network.reaches(a, b) != self.network.reaches(b, a) for a in self._hosts for b in self._hosts
             )
-            if up != expected and not blocked:
+            if not blocked and (set(live) != expected or set(live.values()) != {"up"}):
                 return False
         return True
 
