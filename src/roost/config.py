@@ -115,6 +115,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     placement_seed: int | None = None
     """None: made from the cluster's name. The same on all nodes."""
     transfer_chunk_bytes: int = 64 * 1024
+    cutover_drain_seconds: float = 2.0
+    """A move waits so long for the running command of its partition to end, and is broken off otherwise."""
     transfers_max: int = 16
     """Partitions that one node streams out at the same time."""
 

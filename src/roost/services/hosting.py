@@ -1,0 +1,339 @@
+"""One service's partitions on one node: drives the machine of rights, and runs the commands.
+
+All that the machine has for one peer in a turn of the loop goes out together. The machine's effects are carried out
+here in order; those that feed an event back do it after the step that gave them, never within.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from roost.core.clock import HybridClock
+from roost.core.items import Change, Merge
+from roost.core.rights import Drained, Event, Heard, Message, NotHosting, Rights, Ticked
+from roost.core.tenure import (
+    Changed,
+    Effect,
+    Handed,
+    PossibleLoss,
+    Role,
+    Send,
+    Stop,
+    Took,
+)
+from roost.errors import NotFound, ProtocolError, RemoteError, RoostError, Unavailable
+from roost.services.commands import Command, Gather, Gathered, Method
+from roost.services.host import Answer, Host, NotHere
+from roost.services.lanes import Lane
+from roost.services.placement import Placement
+from roost.wire.protocol import Call
+from roost.wire.values import encode
+
+__all__ = ["Hosting", "Quick", "Whole"]
+
+log = logging.getLogger("roost.partitions")
+
+Quick = Callable[[Lane, Command], bytes]
+"""A built-in command: runs at once, never waits."""
+Whole = Callable[["Hosting", msgspec.Raw], bytes]
+"""A built-in question to the node, about many partitions."""
+
+PEER_METHOD = "~"
+GATHER_PREFIX = "*"
+TICK_SECONDS = 0.1
+BATCH_BYTES = 256 * 1024
+PEER_CALL_SECONDS = 10.0
+SLICE_SECONDS = 0.005
+"""A gather lets others run after so long."""
+
+_decode_messages = msgspec.msgpack.Decoder(list[Message]).decode
+_decode_command = msgspec.msgpack.Decoder(Command).decode
+_decode_gather = msgspec.msgpack.Decoder(Gather).decode
+_encode = msgspec.msgpack.Encoder().encode
+NOTHING = b"\xc0"
+
+
+class Hosting:
+    """The receiving side of a service on a node that hosts it."""
+
+    def __init__(
+        self,
+        host: Host,
+        service: str,
+        placement: Placement,
+        *,
+        merge: Merge | None,
+        prepare: Callable[[Lane], None],
+        methods: dict[str, Method],
+        quick: dict[str, Quick],
+        whole: dict[str, Whole],
+    ) -> None:
+        settings = host.settings
+        self.host = host
+        self.service = service
+        self.placement = placement
+        self.rights = Rights(
+            host.uid,
+            settings.partitions,
+            merge=merge,
+            chunk_bytes=settings.transfer_chunk_bytes,
+            transfers_max=settings.transfers_max,
+            drain_seconds=settings.cutover_drain_seconds,
+        )
+        self.clock = HybridClock()
+        self.moved_out = self.moved_in = self.moved_items = self.moved_bytes = 0
+        self.lost: dict[int, tuple[int, int]] = {}
+        self._prepare = prepare
+        self._methods = methods
+        self._quick = quick
+        self._whole = whole
+        self._monotonic = host.runtime.monotonic
+        self.lanes = [self._lane(partition, settings.queued_commands_max) for partition in range(settings.partitions)]
+        self._events: deque[Event] = deque()
+        self._stepping = False
+        self._outbox: dict[int, list[msgspec.Struct]] = {}
+        self._flushing = False
+        self._progress: asyncio.Future[None] | None = None
+
+    def _lane(self, partition: int, queued_max: int) -> Lane:
+        return Lane(self.rights, partition, queued_max, self._monotonic, lambda one: self.step(Drained(one)))
+
+    def start(self) -> None:
+        """Begin to tick. The first view must have been given."""
+        self.host.runtime.spawn(self._beat(), name=f"{self.service} rights")
+
+    async def _beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due: asyncio.Future[None] = loop.create_future()
+            self.host.runtime.call_later(TICK_SECONDS, _resolve, due)
+            await due
+            self.step(Ticked())
+
+    # what comes in
+
+    def handle(self, uid: int, call: Call) -> Answer:
+        """The service's handler; see `Host.serve`."""
+        method = call.method
+        quick = self._quick.get(method)
+        if quick is not None:
+            command = _decode_command(call.body)
+            lane = self.lane_of(command.partition)
+            if lane.free and command.epoch == 0:
+                return quick(lane, command)
+            lane.refuse_elsewhere(command.epoch)
+            if lane.free:
+                return quick(lane, command)
+            return self._run_quick(lane, quick, command, self._until(call))
+        if method == PEER_METHOD:
+            for message in _decode_messages(call.body):
+                self.step(Heard(uid, message))
+            return NOTHING
+        if method in self._methods:
+            command = _decode_command(call.body)
+            return self._run(self.lane_of(command.partition), self._methods[method], command, self._until(call))
+        if method[:1] == GATHER_PREFIX and method[1:] in self._methods:
+            return self._gather(self._methods[method[1:]], _decode_gather(call.body), self._until(call))
+        if method in self._whole:
+            return self._whole[method](self, msgspec.Raw(bytes(call.body)))
+        raise NotFound(f"{self.service} on {self.host.name} has no command {method!r}", name=method)
+
+    def lane_of(self, partition: int) -> Lane:
+        """Of a number that came from elsewhere. Raises ProtocolError."""
+        if not 0 <= partition < len(self.lanes):
+            raise ProtocolError(f"there is no partition {partition}: {len(self.lanes)} are configured here")
+        return self.lanes[partition]
+
+    def _until(self, call: Call) -> float:
+        return self._monotonic() + (call.milliseconds / 1000 or self.host.settings.call_seconds)
+
+    def commit(self, lane: Lane, changes: list[Change]) -> None:
+        """Write, under one new version."""
+        lane.slot.items.write(changes, self.clock.tick(int(self.host.runtime.wall() * 1000)), self.host.uid)
+
+    async def _run_quick(self, lane: Lane, quick: Quick, command: Command, until: float) -> bytes:
+        await lane.turn(command.epoch, until)
+        try:
+            return quick(lane, command)
+        finally:
+            lane.end()
+
+    async def _run(self, lane: Lane, method: Method, command: Command, until: float, gathers: bool = False) -> bytes:
+        try:
+            arguments = method.decode_arguments(command.argument)
+        except msgspec.ValidationError as error:
+            text = f"{method.name} of {self.service}: {error}"
+            raise RemoteError("TypeError", text, node=self.host.name, may_have_run=False) from error
+        await lane.turn(command.epoch, until)
+        try:
+            if lane.handler is None:
+                self._prepare(lane)
+            handler, right = lane.handler, lane.slot.right
+            key = None if gathers else command.key
+            handler._begin(key)
+            try:
+                result = method.function(handler, **arguments)
+                if asyncio.iscoroutine(result):
+                    result = await result
+            except RoostError as error:
+                error.may_have_run = True  # it has, whatever the error says of a call that it made itself
+                raise
+            body = encode(result)
+            changes = handler._written()
+            if changes:
+                if lane.slot.right is not right:
+                    text = f"partition {lane.partition} went to another holder while {method.name} ran: nothing changed"
+                    raise Unavailable(text, may_have_run=True)
+                self.commit(lane, changes)
+            return body
+        finally:
+            if lane.handler is not None:
+                lane.handler._end()
+            lane.end()
+
+    async def _gather(self, method: Method, gather: Gather, until: float) -> bytes:
+        answer = Gathered([], [])
+        slice_ends = self._monotonic() + SLICE_SECONDS
+        for partition in gather.partitions:
+            command = Command(partition, 0, b"", gather.argument)
+            try:
+                result = await self._run(self.lane_of(partition), method, command, until, gathers=True)
+                answer.done.append((partition, msgspec.Raw(result)))
+            except NotHere as error:
+                answer.elsewhere.append((partition, error.epoch, error.holder))
+            if self._monotonic() >= slice_ends:
+                await asyncio.sleep(0)
+                slice_ends = self._monotonic() + SLICE_SECONDS
+        return _encode(answer)
+
+    # the machine
+
+    def view_changed(self) -> None:
+        """After `placement.refresh`."""
+        self.step(self.placement.view)
+
+    def step(self, event: Event) -> None:
+        """Give the machine an event, and carry out what it wants."""
+        self._events.append(event)
+        if self._stepping:
+            return
+        self._stepping = True
+        try:
+            while self._events:
+                for effect in self.rights.step(self._events.popleft(), self._monotonic()):
+                    self._carry_out(effect)
+        finally:
+            self._stepping = False
+        if self._progress is not None and not self._progress.done():
+            self._progress.set_result(None)
+
+    def _carry_out(self, effect: Effect) -> None:
+        if isinstance(effect, Send):
+            self._outbox.setdefault(effect.uid, []).append(effect.message)
+            if not self._flushing:
+                self._flushing = True
+                asyncio.get_running_loop().call_soon(self._flush)
+        elif isinstance(effect, Changed):
+            self.lanes[effect.partition].look_again()
+        elif isinstance(effect, Stop):
+            self.lanes[effect.partition].drain()
+        elif isinstance(effect, Took):
+            self.moved_in += effect.source != 0
+            greatest = self.rights.slots[effect.partition].items.greatest
+            ahead_ms = int(self.host.settings.clock_ahead_max_seconds * 1000)
+            self.clock.observe(greatest, int(self.host.runtime.wall() * 1000), ahead_ms)
+        elif isinstance(effect, Handed):
+            self.moved_out += 1
+            self.moved_items += effect.items
+            self.moved_bytes += effect.size_bytes
+        else:
+            self._report_loss(effect)
+
+    def _report_loss(self, loss: PossibleLoss) -> None:
+        self.lost[loss.partition] = (loss.right.epoch, loss.right.holder)
+        holder = self.placement.name_of(loss.right.holder)
+        log.warning(
+            "possible_loss: partition %d of %s was held by %s, which is down; what only it knew is gone",
+            loss.partition,
+            self.service,
+            holder,
+        )
+
+    def _flush(self) -> None:
+        self._flushing = False
+        outbox, self._outbox = self._outbox, {}
+        for uid, messages in outbox.items():
+            batch: list[bytes] = []
+            size = 0
+            for message in messages:
+                data = _encode(message)
+                batch.append(data)
+                size += len(data)
+                if size >= BATCH_BYTES:
+                    self._call_peer(uid, batch)
+                    batch, size = [], 0
+            if batch:
+                self._call_peer(uid, batch)
+
+    def _call_peer(self, uid: int, batch: list[bytes]) -> None:
+        body = _encode([msgspec.Raw(data) for data in batch])
+        try:
+            done = self.host.call(uid, self.service, PEER_METHOD, body, seconds=PEER_CALL_SECONDS)
+        except RoostError as error:
+            log.debug("%s could not reach %s: %r", self.service, self.placement.name_of(uid), error)
+            return
+        done.add_done_callback(lambda ended: self._peer_answered(uid, ended))
+
+    def _peer_answered(self, uid: int, ended: asyncio.Future[msgspec.Raw]) -> None:
+        """A message that was lost is sent again by the machine when it is due; only one answer tells it something."""
+        if ended.cancelled():
+            return
+        error = ended.exception()
+        if isinstance(error, NotFound) and error.name == self.service:
+            self.step(NotHosting(uid))
+        elif error is not None and not isinstance(error, RoostError):
+            raise error
+
+    # leaving and status
+
+    async def drain(self) -> None:
+        """Return once everything has been handed over, or nobody is there to take it."""
+        left = self.rights.left_to_hand_over()
+        try:
+            while left and any(uid != self.host.uid for uid in self.placement.view.hosts):
+                self._progress = asyncio.get_running_loop().create_future()
+                await self._progress
+                left = self.rights.left_to_hand_over()
+        finally:
+            if left:
+                log.warning("%s leaves with %d partitions of %s", self.host.name, len(left), self.service)
+
+    def status(self) -> dict[str, Any]:
+        """What this node has of the service, for `roost status`."""
+        rights = self.rights
+        held = [slot for slot in rights.slots if slot.role in (Role.HOLDING, Role.MOVING)]
+        return {
+            "held": len(held),
+            "moving": rights.count(Role.MOVING, Role.CEDING),
+            "awaiting": rights.count(Role.AWAITING, Role.CLAIMING),
+            "items": sum(slot.items.live for slot in held),
+            "bytes": sum(slot.items.size_bytes for slot in held),
+            "left_over": sum(bool(slot.items) for slot in rights.slots if slot.role in (Role.ABSENT, Role.AWAITING)),
+            "queued": sum(len(lane.queue) for lane in self.lanes),
+            "moved_in": self.moved_in,
+            "moved_out": self.moved_out,
+            "moved_items": self.moved_items,
+            "moved_bytes": self.moved_bytes,
+            "possible_loss": sorted(self.lost),
+        }
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
