@@ -65,6 +65,10 @@ def load(
     _check_ranges(settings, origins)
     _check_words(settings, origins)
     _check_addresses(settings, origins)
+    if settings.secret and settings.secret_file:
+        where = _latest(origins, "secret", "secret_file")
+        todo = "keep one of them; a file may hold several secrets"
+        raise ConfigError("both secret and secret_file are set", where=where, todo=todo)
     if check_exposure:
         _check_exposure(settings, origins)
     return settings, origins
@@ -159,7 +163,7 @@ def _describe(kind: Any) -> tuple[str, tuple[str, ...]]:
 
 
 def _shown(key: str, value: object) -> str:
-    return "what it is" if key in SECRET_KEYS else repr(value)[:100]
+    return f"of type {type(value).__name__}" if key in SECRET_KEYS else repr(value)[:100]
 
 
 def _check_ranges(settings: Settings, origins: Mapping[str, str]) -> None:
@@ -167,7 +171,7 @@ def _check_ranges(settings: Settings, origins: Mapping[str, str]) -> None:
         value = getattr(settings, key)
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             rule = "a finite number"
         elif key == "partitions":
             rule = "" if 1 <= value <= 65536 and not int(value) & (int(value) - 1) else "a power of two, 1 to 65536"
@@ -210,11 +214,6 @@ def _check_addresses(settings: Settings, origins: Mapping[str, str]) -> None:
 
 def _check_exposure(settings: Settings, origins: Mapping[str, str]) -> None:
     """Whoever can reach a node without a secret can do everything with it."""
-    if settings.secret and settings.secret_file:
-        todo = "keep one of them; a file may hold several secrets"
-        raise ConfigError(
-            "both secret and secret_file are set", where=_latest(origins, "secret", "secret_file"), todo=todo
-        )
     for key, address in (("bind", settings.bind), ("advertise", settings.advertise)):
         if not address or _is_loopback(parse_address(address)[0]):
             continue
