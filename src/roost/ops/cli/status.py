@@ -1,0 +1,76 @@
+"""`roost status`: a node's own view of the cluster."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from roost.address import format_address, parse_address
+from roost.config import Settings
+from roost.ops.cli._output import ExitCode, print_json
+from roost.ops.client import connect
+from roost.ops.loop import run
+from roost.settings import load
+
+__all__ = ["register"]
+
+SECONDS = 5.0
+WELL = ("up", "joining", "leaving", "left")
+NOTHING = msgspec.msgpack.encode(None)
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(status)
+
+
+def status(
+    address: Annotated[str | None, typer.Option(help="host:port of a node; else where one here would listen.")] = None,
+    secret_file: Annotated[str | None, typer.Option(help="The file with the cluster's secret.")] = None,
+    config: Annotated[str | None, typer.Option(help="The file to read instead of roost.toml.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show the members and services that a node sees; exits with 4 if it is not settled or a member is down."""
+    settings, _ = load(config, None, {"secret_file": secret_file})
+    answer = run(_ask(address or _own_address(settings), settings))
+    if as_json:
+        print_json(answer)
+    else:
+        _show(answer, Console())
+    if not answer["settled"] or any(member["state"] not in WELL for member in answer["members"]):
+        raise typer.Exit(ExitCode.DEGRADED)
+
+
+async def _ask(address: str, settings: Settings) -> dict[str, Any]:
+    async with connect(address, settings) as client:
+        answer = await client.call("roost.admin", "status", NOTHING, seconds=SECONDS)
+    return msgspec.msgpack.decode(answer, type=dict[str, Any])
+
+
+def _own_address(settings: Settings) -> str:
+    """What listens on all addresses is reached on loopback."""
+    host, port = parse_address(settings.advertise or settings.bind)
+    return format_address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
+
+
+def _show(answer: dict[str, Any], console: Console) -> None:
+    settled = "settled" if answer["settled"] else "not settled"
+    console.print(Text(f"{answer['cluster']}, as {answer['node']} at {answer['address']} sees it: {settled}"))
+    members = Table("member", "state", "address", "zone", "services")
+    for member in answer["members"]:
+        hosted = ", ".join(member["services"])
+        cells = (member["name"], member["state"], member["address"], member["zone"], hosted)
+        members.add_row(*map(Text, cells), style="" if member["state"] in WELL else "red")
+    console.print(members)
+    if answer["services"]:
+        services = Table(f"on {answer['node']}", "partitions", "moving", "awaited", "keys", "bytes", "moved in", "out")
+        for column in services.columns[1:]:
+            column.justify = "right"
+        for name, share in answer["services"].items():
+            figures = ("held", "moving", "awaiting", "items", "bytes", "moved_in", "moved_out")
+            services.add_row(Text(name), *(f"{share.get(figure, 0):,}" for figure in figures))
+        console.print(services)
