@@ -28,7 +28,7 @@ from roost.core.membership import (
     Membership,
     Received,
 )
-from roost.errors import AuthError, ConfigError, NameTaken, RoostError, Unreachable, VersionSkew
+from roost.errors import AuthError, ConfigError, NameTaken, NotFound, RoostError, Unreachable, VersionSkew
 from roost.net.keyring import Keyring
 from roost.net.peer import Peer
 from roost.net.peers import Peers
@@ -282,6 +282,8 @@ class Run:
         """Answer `roost status`."""
 
         def answer(uid: int, call: Call) -> bytes:
-            return msgspec.json.encode(status())
+            if call.method != "status":
+                raise NotFound(f"{self.name} has no {call.method!r} for operators", name=call.method)
+            return msgspec.msgpack.encode(status())
 
         self.serve(ADMIN, answer)
