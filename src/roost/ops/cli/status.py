@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any
 
 import msgspec
@@ -35,6 +36,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show the members and services that a node sees; exits with 4 if it is not settled or a member is down."""
+    logging.getLogger("roost").addHandler(logging.NullHandler())  # what the link logs is in the error, in one line
     settings, _ = load(config, None, {"secret_file": secret_file})
     answer = run(_ask(address or _own_address(settings), settings))
     if as_json:
