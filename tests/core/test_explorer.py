@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from explorer import explore, two_worlds_met, world_of
+from tests.core.explorer import explore, two_worlds_met, world_of
 
 
 @pytest.mark.parametrize("chunk_bytes", [1 << 16, 60])

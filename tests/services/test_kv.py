@@ -9,8 +9,8 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from fake_host import FakeHost, Network, run
-from test_partitions import settled
+from tests.services.fake_host import FakeHost, Network, run
+from tests.services.test_partitions import settled
 
 from roost.errors import Overloaded, RemoteError, RoostError, Unreachable
 from roost.services.keys import KeyCodec
@@ -94,7 +94,8 @@ def test_a_key_is_encoded_alike_however_it_is_written() -> None:
 
 def test_none_is_a_value_like_any_other() -> None:
     async def main() -> None:
-        store: KV[str, Any] = await open_kv(Network(1).host("a"), "any", Any)
+        anything: Any = Any
+        store: KV[str, Any] = await open_kv(Network(1).host("a"), "any", anything)
         missing = object()
         assert await store.get("k", default=missing) is missing
         await store.put("k", None)

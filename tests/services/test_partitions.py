@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from fake_host import FakeHost, Network, run
+from tests.services.fake_host import FakeHost, Network, run
 
 from roost.core.tenure import Role
 from roost.errors import ConfigError, DeadlineExceeded, Overloaded, RemoteError, RoostError

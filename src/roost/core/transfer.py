@@ -199,11 +199,12 @@ def _send(book: Book, out: Outgoing, message: msgspec.Struct) -> None:
     book.send(out.target, message)
 
 
-def break_off(book: Book, slot: Slot) -> None:
+def break_off(book: Book, slot: Slot, *, tell: bool = True) -> None:
     """Give the move up before the right is sent, and go on executing."""
     out = slot.outgoing
-    assert slot.role is Role.MOVING and out is not None
-    if book.is_live(out.target):
+    assert slot.role is Role.MOVING
+    assert out is not None
+    if tell and book.is_live(out.target):
         book.send(out.target, Withdrawn(slot.partition, out.move))
     slot.outgoing = None
     slot.stopped = False
@@ -297,7 +298,7 @@ def refused(book: Book, slot: Slot, uid: int, answer: Refused) -> None:
     """Stay the holder and try again later, or give way to a higher right."""
     out = _current(slot, uid, answer.move)
     if out is not None and out.phase is not Phase.SENT:
-        break_off(book, slot)
+        break_off(book, slot, tell=False)
         slot.retry_at = book.now + book.pause_seconds
     book.learn(slot, answer.right)
 

@@ -174,9 +174,9 @@ class Hosting:
         try:
             if lane.handler is None:
                 self._prepare(lane)
-            handler, right = lane.handler, lane.slot.right
-            key = None if gathers else command.key
-            handler._begin(key)
+            handler: Any = lane.handler
+            right = lane.slot.right
+            handler._begin(None if gathers else command.key)
             try:
                 result = method.function(handler, **arguments)
                 if asyncio.iscoroutine(result):
