@@ -18,17 +18,21 @@ from roost.errors import (
 )
 from roost.messages import Envelope, Message, Request
 from roost.node import Node
+from roost.services.kv import KV, KeyValuePartition
 from roost.services.members import Member, MemberDown, MemberEvent, MemberLeft, MemberSuspect, MemberUp
 from roost.services.messaging import Delivery
+from roost.services.partitions import Partition, Partitions
 from roost.version import VERSION as __version__
 from roost.wire.values import register
 
 __all__ = [
+    "KV",
     "AuthError",
     "ConfigError",
     "DeadlineExceeded",
     "Delivery",
     "Envelope",
+    "KeyValuePartition",
     "Member",
     "MemberDown",
     "MemberEvent",
@@ -40,6 +44,8 @@ __all__ = [
     "Node",
     "NotFound",
     "Overloaded",
+    "Partition",
+    "Partitions",
     "ProtocolError",
     "RemoteError",
     "Request",

@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from roost.config import Options, Settings
 from roost.errors import ConfigError, RoostError
@@ -20,8 +20,10 @@ from roost.net.tls import make_contexts
 from roost.net.transport import Transport
 from roost.run import Run
 from roost.runtime import Runtime
+from roost.services.kv import KV, KeyValuePartition, open_kv
 from roost.services.members import Members
 from roost.services.messaging import Delivery, Inbox
+from roost.services.partitions import Partition, Partitions, open_partitions
 from roost.settings import load
 from roost.version import VERSION
 
@@ -29,8 +31,11 @@ __all__ = ["Node"]
 
 log = logging.getLogger("roost.node")
 
+H = TypeVar("H", bound=Partition[Any, Any])
+K = TypeVar("K")
 M = TypeVar("M", bound=Message)
 R = TypeVar("R")
+V = TypeVar("V")
 
 
 class Node:
@@ -55,13 +60,14 @@ class Node:
         **settings: Unpack[Options],
     ) -> None:
         given: dict[str, object] = {"name": name, **settings}
-        self.settings, self.settings_from = load(config, None, given)
+        self.settings, self.settings_from = load(config, None, given, check_exposure=transport is None)
         self._make_runtime = runtime or Runtime
         self._make_transport = transport
         self._handle_signals = handle_signals
         self._run: Run | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._failure: RoostError | None = None
+        self._services: dict[str, KV[Any, Any] | Partitions[Any, Any]] = {}
 
     @classmethod
     def from_config(cls, path: str | None = None) -> Self:
@@ -97,6 +103,7 @@ class Node:
             ended=self._ended,
         )
         self._failure = None
+        self._services = {}
         self._run = run
         try:
             run.serve_admin(self.status)
@@ -197,7 +204,10 @@ class Node:
     @property
     def quiet(self) -> bool:
         """Settled, and nothing moves."""
-        return self._run is not None and self._run.members.settled
+        if self._run is None or not self._run.members.settled:
+            return False
+        status = [service.status() for service in self._services.values()]
+        return not any(each.get(what) for each in status for what in ("moving", "awaiting", "left_over"))
 
     async def ready(self, count: int) -> None:
         """Wait until `count` members are up and settled, this one among them."""
@@ -235,6 +245,52 @@ class Node:
         """Decorator: the function answers `ask` of this class here. One a class; plain or async."""
         return self._running.messaging.answer(request)
 
+    # keys
+
+    @overload
+    async def kv(
+        self, name: str, value: type[V], *, handler: type[KeyValuePartition[Any, V]] | None = None, host: bool = True
+    ) -> KV[str, V]: ...
+    @overload
+    async def kv(
+        self,
+        name: str,
+        value: type[V],
+        *,
+        key: type[K],
+        handler: type[KeyValuePartition[Any, V]] | None = None,
+        host: bool = True,
+    ) -> KV[K, V]: ...
+    async def kv(
+        self,
+        name: str,
+        value: type[V],
+        *,
+        key: type[Any] = str,
+        handler: type[KeyValuePartition[Any, V]] | None = None,
+        host: bool = True,
+    ) -> KV[Any, V]:
+        """The key/value store `name`: values of one class, spread over the nodes that host it, used from any node.
+
+        `key` is the keys' type (str): any hashable type that msgspec knows. A `handler`, a `KeyValuePartition` of the
+        user's, adds commands for `gather`. With `host=False` this node only calls. Open it once on every node that
+        shall host it, with the same options: others are a ConfigError. One copy is kept; a node that crashes takes
+        its part with it.
+        """
+        run = self._running
+        store = await open_kv(run, name, value, key=key, handler=handler, host_here=host)
+        self._services[f"kv:{name}"] = store
+        return store
+
+    async def partitions(self, name: str, handler: type[H], *, host: bool = True) -> Partitions[Any, H]:
+        """The partitioned service `name`, whose commands are the async methods of `handler` (a `Partition[K, V]`).
+
+        Open it once on every node that shall host it; `host=False` only calls. See `roost.Partition`.
+        """
+        service = await open_partitions(self._running, name, handler, host_here=host)
+        self._services[f"partitions:{name}"] = service
+        return service
+
     # what operators see
 
     def status(self) -> dict[str, Any]:
@@ -260,4 +316,5 @@ class Node:
                 for member in run.members
             ],
             "messages_dropped": run.messaging.dropped,
+            "services": {name: service.status() for name, service in self._services.items()},
         }

@@ -250,7 +250,8 @@ class _MemoryLink:
 
     def _deliver(self) -> None:
         owner, sender = self.owner, self.other
-        assert owner is not None and sender is not None
+        assert owner is not None
+        assert sender is not None
         while self._open and self._expected in self._early:
             frame = self._early.pop(self._expected)
             self._expected += 1

@@ -244,7 +244,7 @@ class Peer:
         self.flush()
 
     def follow(self, session: Session) -> None:
-        """The other end has turned to a newer link, so the one that this end still uses broke unnoticed: turn as well."""
+        """The other end has turned to a newer link, so the one that this end uses broke unnoticed: turn as well."""
         sessions = self.sessions
         if self.outbound is not None and sessions.index(session) > sessions.index(self.outbound):
             self.flush()

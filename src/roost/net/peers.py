@@ -174,15 +174,15 @@ class Peers(SessionOwner):
         return True
 
     async def _open(self, address: str) -> Session:
-        def own(link: Link) -> Session:
-            nonlocal session
-            session = Session(self, link, initiator=True, frame_bytes_max=self.settings.frame_bytes_max)
-            return session
+        owners: list[Session] = []
 
-        session: Session | None = None
+        def own(link: Link) -> Session:
+            owners.append(Session(self, link, initiator=True, frame_bytes_max=self.settings.frame_bytes_max))
+            return owners[0]
+
         async with asyncio.timeout(self.settings.handshake_seconds):
             await self._transport.connect(address, own, seconds=self.settings.handshake_seconds)
-            assert session is not None
+            session = owners[0]
             ready: asyncio.Future[None] = self.runtime.loop.create_future()
             session.begin(ready)
             try:
@@ -204,7 +204,7 @@ class Peers(SessionOwner):
                 if await self._contact(peer.address, peer.uid):
                     break
                 peer.forget_urgent()
-                if peer.outbound is not None or not peer.wants_link:
+                if not peer.wants_link:
                     break
                 await asyncio.sleep(wait * self.runtime.rng.uniform(0.5, 1.0))
                 wait = min(2 * wait, self.settings.reconnect_seconds_max)

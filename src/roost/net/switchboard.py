@@ -65,12 +65,11 @@ class Switchboard:
         peer.collect()
         pending = peer.pending
         for envelope in envelopes:
-            kind = type(envelope)
-            if kind is Reply:
+            if type(envelope) is Reply:
                 waiting = pending.pop(envelope.id, None)
                 if waiting is not None and not waiting[0].done():
                     waiting[0].set_result(envelope.body)
-            elif kind is Call:
+            elif type(envelope) is Call:
                 self.answer(peer, envelope)
             else:
                 self.other(peer, session, envelope)

@@ -56,7 +56,7 @@ class Link(Protocol):
     paused: bool
     """True while the outbound buffer is above its high-water mark. Writing still works, but should stop."""
     frame_bytes_max: int
-    """A longer inbound frame closes the link with a ProtocolError before it is buffered. Starts at the handshake's limit."""
+    """A longer inbound frame closes the link with a ProtocolError, unbuffered. Starts at the handshake's limit."""
 
     def established(self) -> None:
         """The handshake is done: lift the limits on unproven links (their number, their time).

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Literal, Protocol
 
 import msgspec
+
+from roost.core.gossip import Entry, Gossip, Health
 from roost.core.membership import (
     Contact,
     Effect,
@@ -25,8 +27,6 @@ from roost.core.membership import (
     SettledChanged,
     Tick,
 )
-
-from roost.core.gossip import Entry, Gossip, Health
 from roost.errors import Overloaded
 from roost.runtime import Runtime
 
@@ -35,6 +35,8 @@ __all__ = ["Member", "MemberDown", "MemberEvent", "MemberLeft", "MemberSuspect",
 log = logging.getLogger("roost.members")
 
 WATCH_EVENTS_MAX = 100_000
+TICK_SECONDS_MIN = 0.001
+"""Loops may run timers a little early; the machine is not asked more often than this whether something is due."""
 MemberState = Literal["joining", "up", "leaving", "left", "suspect", "down"]
 
 
@@ -258,7 +260,7 @@ class Members:
         assert core is not None
         if self._timer is not None:
             self._timer.cancel()
-        delay = max(0.0, core.wake_at - self._runtime.monotonic())
+        delay = max(TICK_SECONDS_MIN, core.wake_at - self._runtime.monotonic())
         self._timer = self._runtime.call_later(delay, self._tick)
 
     def _tick(self) -> None:

@@ -94,6 +94,16 @@ class Cluster:
         """The running nodes."""
         return [host.node for host in self._hosts.values() if host.running]
 
+    @property
+    def stopped(self) -> list[Node]:
+        """Those that crashed or left."""
+        return [host.node for host in self._hosts.values() if not host.running]
+
+    @property
+    def hosts(self) -> list[str]:
+        """The names of all hosts there ever were."""
+        return list(self._hosts)
+
     # life
 
     async def start(

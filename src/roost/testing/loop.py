@@ -14,6 +14,8 @@ from typing import Any
 __all__ = ["SimulatedLoop", "Stuck"]
 
 START_SECONDS = 1_000.0
+LATE_SECONDS = 1e-9
+"""A timer may be late but never early: who is woken too soon would set the same timer again, and time stand still."""
 
 
 class Stuck(RuntimeError):
@@ -31,7 +33,7 @@ class _Clock(selectors.SelectSelector):
         if timeout is None:
             raise Stuck("all tasks wait and no timer is set: nothing will ever happen")
         if timeout > 0:
-            self.now += timeout
+            self.now += timeout + LATE_SECONDS
         return []
 
 
@@ -41,6 +43,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._clock = _Clock()
         super().__init__(self._clock)
+        self._clock_resolution = 0.0  # asyncio runs timers early by as much
 
     def time(self) -> float:
         return self._clock.now

@@ -1,0 +1,1 @@
+"""What touches the network: transports, links, peers, and the secrets they prove themselves with."""
