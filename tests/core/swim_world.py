@@ -35,6 +35,7 @@ from roost.core.membership import (
     SettledChanged,
     Tick,
 )
+from roost.core.view import is_live
 
 __all__ = ["Runner", "World", "entry"]
 
@@ -48,6 +49,13 @@ def entry(name: str, uid: int, *, started: int = 0, address: str = "", **fields:
     """A fresh entry; `started` is the uid unless it matters."""
     me = Entry(name, uid, started or uid, 1, "joining", Health.ALIVE, address or f"{name}:1")
     return msgspec.structs.replace(me, **fields)
+
+
+@dataclass
+class Line:
+    """An open link: what is on its way when it breaks is lost, but not when it is closed properly."""
+
+    broken: bool = False
 
 
 @dataclass
@@ -90,10 +98,13 @@ class Runner:
 class World:
     """Runs the nodes."""
 
-    def __init__(self, seed: int = 0, *, timings: Timings = PROFILES["lan"], loss: float = 0.0) -> None:
+    def __init__(
+        self, seed: int = 0, *, timings: Timings = PROFILES["lan"], loss: float = 0.0, checks: bool = True
+    ) -> None:
         self.rng = random.Random(seed)
         self.timings = timings
         self.loss = loss
+        self.checks = checks
         self.now = 100.0
         self.runners: dict[int, Runner] = {}
         self.trace: list[tuple[float, str, str]] = []
@@ -103,7 +114,7 @@ class World:
         """(from, to) addresses that cannot open a link, though messages over links pass."""
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0
-        self._links: dict[tuple[int, int], None] = {}
+        self._links: dict[tuple[int, int], Line] = {}
         self._next_uid = 1
 
     # the cast
@@ -152,6 +163,12 @@ class World:
             self._unlink(runner, peer)
             self._later(self._delay(), lambda peer=peer: self._give(peer, LinkLost(runner.uid, False)))  # type: ignore[misc]  # bound now
 
+    def vanish(self, runner: Runner) -> None:
+        """The process is gone, and no link was open that could tell."""
+        for peer in self._linked(runner):
+            self._unlink(runner, peer)
+        runner.state = "dead"
+
     def freeze(self, runner: Runner) -> None:
         """The host falls silent."""
         runner.state = "frozen"
@@ -164,7 +181,7 @@ class World:
         """The process ends with a good-bye on every link."""
         runner.state = "stopped"
         for peer in self._linked(runner):
-            self._unlink(runner, peer)
+            self._unlink(runner, peer, broken=False)
 
     def leave(self, runner: Runner, handoff_seconds: float = 0.5) -> None:
         self._give(runner, LeaveAsked())
@@ -218,15 +235,17 @@ class World:
 
     # questions
 
-    def agree(self, runners: Iterable[Runner], *, up: int | None = None) -> bool:
-        """All of them are settled, and each sees exactly these alive and up."""
+    def agree(self, runners: Iterable[Runner]) -> bool:
+        """All of them are settled, and of each view exactly these are live, and up and alive."""
         group = list(runners)
         uids = sorted(runner.uid for runner in group)
-        return all(
-            runner.machine.settled
-            and sorted(e.uid for e in runner.machine.entries() if e.health == Health.ALIVE and e.state == "up") == uids
-            for runner in group
-        )
+
+        def agrees(runner: Runner) -> bool:
+            live = [one for one in runner.machine.entries() if is_live(one)]
+            well = all(one.health == Health.ALIVE and one.state == "up" for one in live)
+            return runner.machine.settled and well and sorted(one.uid for one in live) == uids
+
+        return all(agrees(runner) for runner in group)
 
     def health(self, of: Runner, at: Runner) -> str:
         """What `at` holds of `of`: alive, suspect, down, left or unknown."""
@@ -235,11 +254,17 @@ class World:
             return "unknown"
         return "left" if known.state == "left" else known.health.name.lower()
 
+    def is_state(self, of: Runner, state: str, at: Runner) -> bool:
+        known = at.machine.get(of.uid)
+        return known is not None and known.state == state
+
     def describe(self, what: str) -> str:
         lines = [f"{what}, at {self.now:.3f}"]
         for runner in self.runners.values():
             views = [f"{e.name}#{e.uid} {e.state}/{e.health.name} {e.incarnation}" for e in runner.machine.entries()]
-            lines.append(f"{runner.name}#{runner.uid} {runner.state} settled={runner.machine.settled}: {'; '.join(views)}")
+            lines.append(
+                f"{runner.name}#{runner.uid} {runner.state} settled={runner.machine.settled}: {'; '.join(views)}"
+            )
         return "\n".join(lines)
 
     # the shell
@@ -260,7 +285,8 @@ class World:
             self.trace.append((self.now, f"{runner.name}#{runner.uid}", repr(event)))
         self._count_step(runner)
         effects = runner.machine.step(event, self.now)
-        runner.machine.check()
+        if self.checks:
+            runner.machine.check()
         self._arm(runner)
         for effect in effects:
             if runner.state == "running":
@@ -316,7 +342,7 @@ class World:
         data = msgspec.msgpack.encode(effect.message)
         runner.sent += 1
         runner.sent_bytes += len(data)
-        message = msgspec.msgpack.decode(data, type=Gossip)  # type: ignore[arg-type]  # a union is a type to msgspec
+        message = msgspec.msgpack.decode(data, type=Gossip)
         peer = self.runners[effect.uid]
         if (runner.uid, effect.uid) in self._links:
             self._deliver(runner, peer, message)
@@ -327,8 +353,10 @@ class World:
         if self.rng.random() < self.loss:
             return
 
+        line = self._links[runner.uid, peer.uid]
+
         def arrive() -> None:
-            passes = (runner.address, peer.address) not in self.cuts and (runner.uid, peer.uid) in self._links
+            passes = (runner.address, peer.address) not in self.cuts and not line.broken
             if passes and peer.state == "running":
                 self._give(peer, Received(runner.uid, message))
 
@@ -347,7 +375,7 @@ class World:
             if runner.state != "running" or peer.state != "running" or peer is runner:
                 fail(False)
                 return
-            self._links[runner.uid, peer.uid] = self._links[peer.uid, runner.uid] = None
+            self._links[runner.uid, peer.uid] = self._links[peer.uid, runner.uid] = Line()
             self._give(peer, LinkOpened(runner.uid, runner.name, runner.address))
             self._give(runner, LinkOpened(peer.uid, peer.name, peer.address, address))
             if uid and peer.uid != uid:
@@ -365,8 +393,10 @@ class World:
     def _linked(self, runner: Runner) -> list[Runner]:
         return [self.runners[b] for a, b in self._links if a == runner.uid]
 
-    def _unlink(self, a: Runner, b: Runner) -> None:
-        self._links.pop((a.uid, b.uid), None)
+    def _unlink(self, a: Runner, b: Runner, *, broken: bool = True) -> None:
+        line = self._links.pop((a.uid, b.uid), None)
+        if line is not None:
+            line.broken = broken
         self._links.pop((b.uid, a.uid), None)
 
     def _delay(self) -> float:

@@ -94,6 +94,10 @@ class Herald:
         """The own entry alone."""
         self._send(uid, Ack(0, [self._view.me], []))
 
+    def send_accusation(self, entry: Entry) -> None:
+        """To the accused itself, which may refute it."""
+        self._send(entry.uid, Ack(0, [entry], []))
+
     def send_view(self, uid: int, *, answer: bool) -> None:
         """All entries and reports; with `answer` the other's are asked for."""
         entries = self._view.sorted()
@@ -123,9 +127,13 @@ class Herald:
 
     def start_anew(self) -> None:
         """Nobody is left to whom the rumours would be news, but for the own entry."""
+        self.rest()
+        self.entries.add(self._view.me.uid)
+
+    def rest(self) -> None:
+        """Nothing more is told."""
         self.entries.clear()
         self.reports.clear()
-        self.entries.add(self._view.me.uid)
 
     def tick(self, now: float) -> None:
         """Renew the own report and make a quick round, if they are due."""
@@ -137,8 +145,7 @@ class Herald:
             self._report_due = now + self._round_seconds
         live = view.live_others()
         if not live:
-            self.entries.clear()
-            self.reports.clear()
+            self.rest()
         if self._has_news() and now >= self._round_due:
             self._round_due = now + self._round_seconds
             for uid in self._rng.sample(live, min(FANOUT, len(live))):

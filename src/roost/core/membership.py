@@ -74,7 +74,9 @@ __all__ = [
 ]
 
 SYNC_PERIODS = 30
-"""A random pair compares whole views after about so many probe periods."""
+"""A node compares whole views with a random member after about so many probe periods."""
+SYNC_MEMBERS = 10
+"""In a larger cluster views are longer, and are compared the less often: after 30 periods x members / 10."""
 MEND_PERIODS = 3
 """And sooner, when the other's digest has differed although the own view was quiet for so many periods."""
 LEAVE_TOLD_MAX = 64
@@ -118,7 +120,8 @@ class Membership:
         self._form_alone_at = now + form_alone_seconds
         self._give_up_at = self._retry_at = math.inf
         """While an older run holds the name: when to give it up, when to look again."""
-        self._sync_due = math.inf
+        self._viewed_at = now
+        self._view_jitter = 1.0
         self._quiet_since = self._mended_at = now
         self._digest_seen = self._view.digest
         self.settled = False
@@ -230,14 +233,13 @@ class Membership:
 
     def _merge(self, source: int, message: Gossip) -> None:
         roster = self._roster
-        sender = self.get(source)
         alone = not self._view.live_others()
-        doubt = isinstance(message, Sync) or sender is None or not is_live(sender)
+        whole = isinstance(message, Sync)
         for entry in message.entries:
-            roster.learn(entry, source, doubt=doubt, now=self._now)
+            roster.learn(entry, source, whole=whole, now=self._now)
         for report in message.reports:
             roster.hear(report)
-        if alone and isinstance(message, Sync):
+        if alone and whole:
             # All that is new here comes from the sender, who has told it to those that it knows.
             self._herald.start_anew()
 
@@ -287,15 +289,19 @@ class Membership:
             addresses = {self.me.address: None} | {view.entries[uid].address: None for uid in view.live_others()}
             for address in self._contacts.tick(now, addresses):
                 self._effects.append(Contact(address))
-        if self._sync_due <= now:
-            live = view.live_others()
-            self._sync_due = math.inf
-            if live:
-                self._plan_sync()
-                self._herald.send_view(self._rng.choice(live), answer=True)
+        if self._view_due() <= now:
+            self._plan_view()
+            self._herald.send_view(self._rng.choice(view.live_others()), answer=True)
 
-    def _plan_sync(self) -> None:
-        self._sync_due = self._now + SYNC_PERIODS * self._timings.probe_seconds * self._rng.uniform(0.75, 1.25)
+    def _view_due(self) -> float:
+        """When to compare whole views with a random member."""
+        others = len(self._view.live_others())
+        periods = SYNC_PERIODS * max(1.0, (others + 1) / SYNC_MEMBERS) * self._view_jitter
+        return self._viewed_at + periods * self._timings.probe_seconds if others else math.inf
+
+    def _plan_view(self) -> None:
+        self._viewed_at = self._now
+        self._view_jitter = self._rng.uniform(0.75, 1.25)
 
     def _check_name(self) -> None:
         """While an older run of the own name lives: wait if still joining, else stop."""
@@ -308,7 +314,7 @@ class Membership:
             self._retry_at = self._now + self._timings.probe_seconds
         if self.me.state == "up" or self._now >= self._give_up_at:
             self._effects.append(NameConflict(holder))
-            self._resting = True
+            self._rest()
         elif self._now >= self._retry_at:
             self._retry_at = self._now + self._timings.probe_seconds
             self._herald.send_view(self._rng.choice(self._view.live_others()), answer=True)
@@ -338,7 +344,7 @@ class Membership:
     def _next_wake(self) -> float:
         roster = self._roster
         wake = min(self._now + IDLE_SECONDS, self._probing.wake_at, self._contacts.wake_at, self._herald.wake_at)
-        wake = min(wake, self._sync_due, self._give_up_at, self._retry_at, *roster.suspicions.values())
+        wake = min(wake, self._view_due(), self._give_up_at, self._retry_at, *roster.suspicions.values())
         if roster.gone:
             wake = min(wake, next(iter(roster.gone.values())) + self._forget_seconds)
         if not self._joined and self.me.state == "joining" and self._give_up_at == math.inf:
@@ -350,7 +356,11 @@ class Membership:
             live = self._view.live_others()
             for uid in live if len(live) <= LEAVE_TOLD_MAX else self._rng.sample(live, LEAVE_TOLD_MAX):
                 self._herald.send_last_word(uid)
-            self._resting = True
+            self._rest()
+
+    def _rest(self) -> None:
+        self._resting = True
+        self._herald.rest()
 
     # what the parts ask for: `ProbingOwner`, `RosterOwner`
 
@@ -370,8 +380,8 @@ class Membership:
         self._probing.add(entry.uid, self._now)
         self._contacts.drop_down(entry.uid)
         self._herald.part(entry.uid)
-        if self._sync_due == math.inf:
-            self._plan_sync()
+        if len(self._view.live_others()) == 1:
+            self._plan_view()
 
     def went(self, entry: Entry, *, forgotten: bool) -> None:
         self._probing.drop(entry.uid)
@@ -382,6 +392,9 @@ class Membership:
 
     def doubted(self, uid: int) -> None:
         self._hint(uid)
+
+    def barred(self, entry: Entry) -> None:
+        self._herald.send_accusation(entry)
 
     def check(self) -> None:
         """Assert the invariants."""

@@ -110,9 +110,7 @@ class Forget:
     name: str
 
 
-Event = (
-    Tick | Received | LinkOpened | LinkLost | ContactFailed | SelfChanged | GoUp | LeaveAsked | LeaveDone | Forget
-)
+Event = Tick | Received | LinkOpened | LinkLost | ContactFailed | SelfChanged | GoUp | LeaveAsked | LeaveDone | Forget
 
 
 @dataclass(frozen=True, slots=True)

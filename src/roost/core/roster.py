@@ -4,8 +4,9 @@ Every entry that is heard goes through `learn`, every conclusion of the node its
 its own entry through `change_me`; all three look the outcome up in the tables of `transitions`. What changed becomes
 a rumour, starts or ends a suspicion, and is told to the owner.
 
-A claim that a live member is down is only *doubt* if it comes in a whole view or from a member that is not live here.
-Two sides of a split have each declared the other down; what one says when they meet must take nobody out of the ring.
+A claim that a live member is down is only *doubt* if it comes in a whole view, or from a member that has not been live
+here for `suspicion_seconds`. Two sides of a split have each declared the other down, and when they meet, what one
+still says must take nobody out of the ring: who is doubted is suspect and probed at once.
 
 One name has one run. Of two live runs the newcomer, with the greater (started, uid), is not entered, unless it listens
 at the older one's address: then the older must be gone. Only the word of the one taken for gone, over its own link,
@@ -39,18 +40,20 @@ class RosterOwner(Protocol):
     def came_alive(self, entry: Entry) -> None: ...
     def went(self, entry: Entry, *, forgotten: bool) -> None: ...
     def doubted(self, uid: int) -> None: ...
+    def barred(self, entry: Entry) -> None: ...
 
 
 class Roster:
     """The view with all that hangs on its entries."""
 
-    __slots__ = ("_herald", "_owner", "_suspicion_seconds", "gone", "suspicions", "view")
+    __slots__ = ("_herald", "_live_since", "_owner", "_suspicion_seconds", "gone", "suspicions", "view")
 
     def __init__(self, view: View, herald: Herald, owner: RosterOwner, *, suspicion_seconds: float) -> None:
         self._herald = herald
         self._owner = owner
         self._suspicion_seconds = suspicion_seconds
         self.view = view
+        self._live_since: dict[int, float] = {}
         self.suspicions: dict[int, float] = {}
         """When each suspect will be down."""
         self.gone: dict[int, float] = {}
@@ -58,17 +61,19 @@ class Roster:
 
     # what others say
 
-    def learn(self, entry: Entry, source: int, *, doubt: bool, now: float) -> None:
-        """Take in an entry that `source` sent. `doubt`: its word alone takes nobody for down."""
+    def learn(self, entry: Entry, source: int, *, whole: bool, now: float) -> None:
+        """Take in an entry that `source` sent; `whole`: as a part of its whole view."""
         view = self.view
         if not is_valid(entry):
             return
         if entry.uid == view.me.uid:
             self._hear_of_me(entry)
             return
-        if not view.newer(entry):
-            return
         known = view.entries.get(entry.uid)
+        if not view.newer(entry):
+            if known is None and source == entry.uid and (bar := view.barring(entry)) is not None:
+                self._owner.barred(bar)
+            return
         doubted = False
         if known is None:
             if not is_live(entry):
@@ -76,19 +81,18 @@ class Roster:
                 return
         else:
             told = TOLD[standing_of(entry)]
-            doubted = told is Trigger.TOLD_DOWN and doubt and is_live(known)
+            if told is Trigger.TOLD_DOWN and is_live(known):
+                doubted = whole or now < self._live_since.get(source, now) + self._suspicion_seconds
             standing = OTHERS[standing_of(known)].get(Trigger.DOUBTED if doubted else told)
             if standing is None:
                 return
             if doubted:
                 entry = msgspec.structs.replace(entry, health=HEALTH_OF[standing])
-                if not view.newer(entry):
-                    return
         named = self._judge_name(entry, source, now) if is_live(entry) else entry
-        if named is not None:
+        if named is not None and view.newer(named):
             self._put(named, now)
-            if doubted:
-                self._owner.doubted(named.uid)
+        if doubted:
+            self._owner.doubted(entry.uid)
 
     def hear(self, report: Report) -> None:
         """Take in a report of what a member's view is."""
@@ -194,9 +198,11 @@ class Roster:
         if is_live(entry):
             self.gone.pop(uid, None)
             if before is None or not is_live(before):
+                self._live_since[uid] = now
                 self._owner.came_alive(entry)
         else:
             self.gone.setdefault(uid, now)
+            self._live_since.pop(uid, None)
             self._owner.went(entry, forgotten=False)
         self._tell(before, entry)
 
@@ -206,6 +212,7 @@ class Roster:
         self._herald.reports.drop(uid)
         self.suspicions.pop(uid, None)
         self.gone.pop(uid, None)
+        self._live_since.pop(uid, None)
         self._owner.went(entry, forgotten=True)
         self._owner.changed(entry, entry, forgotten=True)
 
@@ -222,6 +229,7 @@ class Roster:
         assert sorted(self.suspicions) == sorted(suspects)
         assert sorted(self.gone) == sorted(entry.uid for entry in others if not is_live(entry))
         assert list(self.gone.values()) == sorted(self.gone.values())
+        assert sorted(self._live_since) == sorted(view.live_others())
         live_names = [entry.name for entry in others if is_live(entry)]
         assert len(dict.fromkeys(live_names)) == len(live_names), "two live runs of one name"
         assert view.me.health == Health.ALIVE

@@ -45,9 +45,9 @@ class Trigger(StrEnum):
 MEANINGS: dict[Trigger, str] = {
     Trigger.TOLD_ALIVE: "a newer entry says alive: the member has refuted, or changed itself",
     Trigger.TOLD_SUSPECT: "a newer entry says suspect",
-    Trigger.TOLD_DOWN: "a newer entry says down, in a rumour of a live member",
+    Trigger.TOLD_DOWN: "a newer entry says down, in a rumour of a member that has long been live",
     Trigger.TOLD_LEFT: "an entry says left",
-    Trigger.DOUBTED: "a newer entry says down, in a whole view or from a member not live here: another side of a split",
+    Trigger.DOUBTED: "a newer entry says down, in a whole view or by a member not live here for `suspicion_seconds`",
     Trigger.PROBE_FAILED: "neither the member nor anybody asked for it answered in time",
     Trigger.SUSPICION_ENDED: "the suspicion time passed without a refutation",
     Trigger.ADDRESS_TAKEN: "a later run of its name listens at its address",
@@ -87,7 +87,6 @@ OTHERS: dict[Standing, dict[Trigger, Standing]] = {
         Trigger.TOLD_SUSPECT: "suspect",
         Trigger.TOLD_DOWN: "down",
         Trigger.TOLD_LEFT: "left",
-        Trigger.DOUBTED: "down",
         Trigger.FORGOTTEN: "forgotten",
     },
     "left": {

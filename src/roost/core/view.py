@@ -72,7 +72,7 @@ def digest_of(entry: Entry) -> int:
 class View:
     """Entries by uid, with the index of names, the reports, and the marks of who is gone."""
 
-    __slots__ = ("_digests", "_live_others", "_marks", "_names", "digest", "entries", "me", "reports")
+    __slots__ = ("_agreed", "_digests", "_live_others", "_marks", "_names", "digest", "entries", "me", "reports")
 
     def __init__(self, me: Entry) -> None:
         self.me = me
@@ -83,6 +83,7 @@ class View:
         self._names: dict[str, list[int]] = {}
         self._marks: dict[int, tuple[bool, int, int]] = {}
         self._live_others: list[int] | None = None
+        self._agreed: bool | None = None
         self.put(me)
 
     def put(self, entry: Entry) -> Entry | None:
@@ -90,6 +91,7 @@ class View:
         uid = entry.uid
         before = self.entries.get(uid)
         self.entries[uid] = entry
+        self._agreed = None
         self._marks.pop(uid, None)
         if uid == self.me.uid:
             self.me = entry
@@ -105,7 +107,7 @@ class View:
         entry = self.entries.pop(uid)
         self._count(uid, 0)
         self.reports.pop(uid, None)
-        self._live_others = None
+        self._live_others = self._agreed = None
         uids = self._names[entry.name]
         uids.remove(uid)
         if not uids:
@@ -120,6 +122,11 @@ class View:
         self._marks[entry.uid] = entry.order if known is None else max(known, entry.order)
         if len(self._marks) > MARKS_MAX:
             del self._marks[next(iter(self._marks))]
+
+    def barring(self, entry: Entry) -> Entry | None:
+        """What an unknown member's entry is held against: itself as it was marked, and down. None for who has left."""
+        left, incarnation, _ = self._marks[entry.uid]
+        return None if left else msgspec.structs.replace(entry, incarnation=incarnation, health=Health.DOWN)
 
     def newer(self, entry: Entry) -> bool:
         """Whether merging it would change what is known, entries and marks."""
@@ -154,10 +161,16 @@ class View:
         elif known.number >= report.number:
             return False
         self.reports[report.uid] = report
+        self._agreed = None
         return True
 
     def agreed(self) -> bool:
         """Whether every other live member's last report is this view's digest."""
+        if self._agreed is None:
+            self._agreed = self._compare()
+        return self._agreed
+
+    def _compare(self) -> bool:
         reports, digest = self.reports, self.digest
         return all((report := reports.get(uid)) is not None and report.digest == digest for uid in self.live_others())
 
@@ -174,5 +187,6 @@ class View:
         assert sorted(indexed) == [(entry.name, entry.uid) for entry in self.sorted()]
         live = [uid for uid, entry in self.entries.items() if uid != self.me.uid and is_live(entry)]
         assert sorted(self.live_others()) == sorted(live)
+        assert self.agreed() == self._compare()
         assert not any(uid in self._marks for uid in self.entries)
         assert len(self._marks) <= MARKS_MAX
