@@ -25,14 +25,14 @@ fmt: .venv/.dev
 lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 type: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/pyright
 
 docs: .venv/.dev
-	$(BIN)/python -m pytest -q tests/docs
+	$(BIN)/python scripts/check_docs.py
 
 .venv/.made:
 	@test -n "$(PYTHON)" || { echo "roost needs Python 3.11 or newer, and no python3 is on the PATH"; exit 1; }

@@ -1,0 +1,1 @@
+"""What users call: messages, members, partitions, keys and values."""
