@@ -32,8 +32,8 @@ class _Clock(selectors.SelectSelector):
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None:
             raise Stuck("all tasks wait and no timer is set: nothing will ever happen")
-        if timeout > 0:
-            self.now += timeout + LATE_SECONDS
+        # Also when something is ready: a timer that is due exactly now runs only once it is over.
+        self.now += max(timeout, 0) + LATE_SECONDS
         return []
 
 
