@@ -161,7 +161,7 @@ class World:
         runner.state = "dead"
         for peer in self._linked(runner):
             self._unlink(runner, peer)
-            self._later(self._delay(), lambda peer=peer: self._give(peer, LinkLost(runner.uid, False)))  # type: ignore[misc]  # bound now
+            self._later(self._delay(), lambda peer=peer: self.give(peer, LinkLost(runner.uid, False)))  # type: ignore[misc]  # bound now
 
     def vanish(self, runner: Runner) -> None:
         """The process is gone, and no link was open that could tell."""
@@ -184,10 +184,10 @@ class World:
             self._unlink(runner, peer, broken=False)
 
     def leave(self, runner: Runner, handoff_seconds: float = 0.5) -> None:
-        self._give(runner, LeaveAsked())
+        self.give(runner, LeaveAsked())
 
         def done() -> None:
-            self._give(runner, LeaveDone())
+            self.give(runner, LeaveDone())
             self.stop(runner)
 
         self._later(handoff_seconds, done)
@@ -195,8 +195,8 @@ class World:
     def blip(self, a: Runner, b: Runner) -> None:
         """The link between two nodes breaks; nothing hinders a new one."""
         self._unlink(a, b)
-        self._give(a, LinkLost(b.uid, False))
-        self._give(b, LinkLost(a.uid, False))
+        self.give(a, LinkLost(b.uid, False))
+        self.give(b, LinkLost(a.uid, False))
 
     def cut(self, a: Iterable[Runner], b: Iterable[Runner], *, both: bool = True) -> None:
         """Nothing passes from `a` to `b` any more (nor back, if `both`)."""
@@ -274,11 +274,12 @@ class World:
 
         def tick() -> None:
             if runner.wake == wake:
-                self._give(runner, Tick())
+                self.give(runner, Tick())
 
         self._later(max(0.0, wake - self.now), tick)
 
-    def _give(self, runner: Runner, event: Event) -> None:
+    def give(self, runner: Runner, event: Event) -> None:
+        """Give a node an event, as its shell or its user would, and carry out what it answers."""
         if runner.state != "running":
             return
         if not isinstance(event, Tick):
@@ -291,10 +292,6 @@ class World:
         for effect in effects:
             if runner.state == "running":
                 self._carry_out(runner, effect)
-
-    def give(self, runner: Runner, event: Event) -> None:
-        """An event from the node's own user."""
-        self._give(runner, event)
 
     def _count_step(self, runner: Runner) -> None:
         recent = runner.recent
@@ -311,7 +308,7 @@ class World:
             case Joined():
                 assert runner.joined_at is None
                 runner.joined_at = self.now
-                self._later(runner.ready_seconds, lambda: self._give(runner, GoUp()))
+                self._later(runner.ready_seconds, lambda: self.give(runner, GoUp()))
             case MemberChanged():
                 self._changed(runner, effect)
             case NameConflict(holder=holder):
@@ -333,7 +330,7 @@ class World:
         peer = self.runners[change.after.uid]
         if (change.forgotten or change.after.health == Health.DOWN) and (runner.uid, peer.uid) in self._links:
             self._unlink(runner, peer)
-            self._later(self._delay(), lambda: self._give(peer, LinkLost(runner.uid, False)))
+            self._later(self._delay(), lambda: self.give(peer, LinkLost(runner.uid, False)))
 
     # the network
 
@@ -358,7 +355,7 @@ class World:
         def arrive() -> None:
             passes = (runner.address, peer.address) not in self.cuts and not line.broken
             if passes and peer.state == "running":
-                self._give(peer, Received(runner.uid, message))
+                self.give(peer, Received(runner.uid, message))
 
         self._later(self._delay(), arrive)
 
@@ -368,7 +365,7 @@ class World:
         cut = there in self.cuts or back in self.cuts
 
         def fail(refused: bool) -> None:
-            self._give(runner, ContactFailed(address, uid, refused))
+            self.give(runner, ContactFailed(address, uid, refused))
 
         def answer() -> None:
             peer = hosts[-1]
@@ -376,8 +373,8 @@ class World:
                 fail(False)
                 return
             self._links[runner.uid, peer.uid] = self._links[peer.uid, runner.uid] = Line()
-            self._give(peer, LinkOpened(runner.uid, runner.name, runner.address))
-            self._give(runner, LinkOpened(peer.uid, peer.name, peer.address, address))
+            self.give(peer, LinkOpened(runner.uid, runner.name, runner.address))
+            self.give(runner, LinkOpened(peer.uid, peer.name, peer.address, address))
             if uid and peer.uid != uid:
                 fail(True)
             elif message is not None:

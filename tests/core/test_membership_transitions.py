@@ -2,119 +2,28 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from roost.config import PROFILES
-from roost.core.gossip import Ack, Entry, Gossip, Health, Ping, State, Sync
+from roost.core.gossip import Health, Ping, State
 from roost.core.membership import (
     ContactFailed,
-    Effect,
-    Forget,
+    Event,
     GoUp,
     LeaveAsked,
     LeaveDone,
     MemberChanged,
-    Membership,
-    Received,
     SelfChanged,
     SendGossip,
     Tick,
 )
-from roost.core.transitions import OTHERS, OWN, Standing, Trigger, standing_of, transition_tables
+from roost.core.transitions import OTHERS, OWN, Standing, Trigger, transition_tables
+from tests.core.swim_bench import FRIEND, SUBJECT, Bench
 from tests.core.swim_world import entry
 
 DOCS = Path(__file__).parents[2] / "docs" / "membership.md"
-FRIEND, SUBJECT = 2, 3
-
-
-class Bench:
-    """One machine, a live friend to hear from, and a subject that is brought into a standing."""
-
-    def __init__(self, standing: Standing | None = None, *, own: State = "up") -> None:
-        self.now = 0.0
-        self.effects: list[Effect] = []
-        self.machine = Membership(
-            entry("me", 10),
-            PROFILES["lan"],
-            seeds=[],
-            rng=random.Random(1),
-            now=self.now,
-            rejoin_seconds=5.0,
-            forget_seconds=100.0,
-            form_alone_seconds=3.0,
-            name_taken_seconds=20.0,
-        )
-        self.give(Tick())
-        if own != "joining":
-            self.give(GoUp())
-        self.hear(entry("friend", FRIEND, state="up"))
-        self.pass_time(PROFILES["lan"].suspicion_seconds)
-        if standing is not None:
-            self.hear(self.subject(state="up"))
-            if standing != "alive":
-                self.hear(self.in_standing(standing, incarnation=1))
-            assert self.standing == standing
-        if own in ("leaving", "left"):
-            self.give(LeaveAsked())
-        if own == "left":
-            self.give(LeaveDone())
-        assert self.machine.me.state == own
-
-    def give(self, event: object) -> None:
-        self.effects = self.machine.step(event, self.now)  # type: ignore[arg-type]  # events only
-        self.machine.check()
-
-    def hear(self, *entries: Entry, whole: bool = False, source: int = FRIEND) -> None:
-        message: Gossip = Sync(False, list(entries), []) if whole else Ack(0, list(entries), [])
-        self.give(Received(source, message))
-
-    def subject(self, *, state: State, incarnation: int = 1, health: Health = Health.ALIVE) -> Entry:
-        return entry("subject", SUBJECT, state=state, incarnation=incarnation, health=health)
-
-    def in_standing(self, standing: Standing, incarnation: int) -> Entry:
-        if standing == "left":
-            return self.subject(state="left", incarnation=incarnation)
-        return self.subject(state="up", health=Health[standing.upper()], incarnation=incarnation)
-
-    @property
-    def standing(self) -> Standing:
-        known = self.machine.get(SUBJECT)
-        return "forgotten" if known is None else standing_of(known)
-
-    def pass_time(self, seconds: float, *, but: int = FRIEND) -> None:
-        """Tick through, with signs of life of the friend only."""
-        end = self.now + seconds
-        while self.machine.wake_at <= end:
-            self.now = self.machine.wake_at
-            self.give(Tick())
-            self.give(Received(but, Ack(0, [], [])))
-        self.now = end
-
-    def pull(self, trigger: Trigger) -> None:
-        """Bring about one trigger for the subject."""
-        match trigger:
-            case Trigger.TOLD_ALIVE | Trigger.TOLD_SUSPECT | Trigger.TOLD_DOWN | Trigger.TOLD_LEFT:
-                standing: Standing = trigger.removeprefix("told ")  # type: ignore[assignment]  # the names agree
-                self.hear(self.in_standing(standing, incarnation=2))
-            case Trigger.DOUBTED:
-                self.hear(self.in_standing("down", incarnation=2), whole=True)
-            case Trigger.PROBE_FAILED:
-                self.machine.probe_failed(SUBJECT, False)
-                self.give(Tick())
-            case Trigger.SUSPICION_ENDED:
-                self.pass_time(PROFILES["lan"].suspicion_seconds + 0.1)
-            case Trigger.ADDRESS_TAKEN:
-                self.hear(entry("subject", 50, address="subject:1", state="up"))
-            case Trigger.NAME_LOST:
-                self.hear(entry("subject", 1, address="elsewhere:1", state="up"))
-            case Trigger.FORGOTTEN:
-                self.give(Forget("subject"))
-            case _:
-                raise AssertionError(trigger)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +60,7 @@ def test_what_is_not_in_the_table_moves_nobody(standing: Standing, trigger: Trig
 
 @pytest.mark.parametrize("state", list(OWN))
 def test_the_own_state_moves_as_the_table_says_and_each_move_raises_the_incarnation(state: State) -> None:
-    events = {
+    events: dict[Trigger, Event] = {
         Trigger.GO_UP: GoUp(),
         Trigger.LEAVE_ASKED: LeaveAsked(),
         Trigger.LEAVE_DONE: LeaveDone(),

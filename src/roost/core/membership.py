@@ -23,6 +23,7 @@ import random
 from collections.abc import Sequence
 
 from roost.config import Timings
+from roost.core.admission import Admission
 from roost.core.contacts import Contacts
 from roost.core.gossip import Ack, Entry, Gossip, Health, Nack, Ping, PingRequest, Sync
 from roost.core.herald import Herald
@@ -106,7 +107,6 @@ class Membership:
         self._timings = timings
         self._rng = rng
         self._forget_seconds = forget_seconds
-        self._name_taken_seconds = name_taken_seconds
         self._now = now
         self._effects: list[Effect] = []
         self._view = View(me)
@@ -116,10 +116,13 @@ class Membership:
         self._contacts = Contacts(seeds, own_address=me.address, rng=rng, now=now, rejoin_seconds=rejoin_seconds)
         self._asked: dict[int, float] = {}
         """When a stranger, or a member that is down, was last asked for its view."""
-        self._synced = self._joined = self._ready = self._resting = False
-        self._form_alone_at = now + form_alone_seconds
-        self._give_up_at = self._retry_at = math.inf
-        """While an older run holds the name: when to give it up, when to look again."""
+        self._admission = Admission(
+            self._roster,
+            retry_seconds=timings.probe_seconds,
+            form_alone_at=now + form_alone_seconds,
+            name_taken_seconds=name_taken_seconds,
+        )
+        self._resting = False
         self._viewed_at = now
         self._view_jitter = 1.0
         self._quiet_since = self._mended_at = now
@@ -152,9 +155,8 @@ class Membership:
         self._take(event)
         if not self._resting:
             self._do_due()
-            self._check_name()
+            self._admit()
         if not self._resting:
-            self._join()
             self._herald.tick(self._now)
             self._note_digest()
         self.wake_at = self._now + IDLE_SECONDS if self._resting else self._next_wake()
@@ -177,7 +179,7 @@ class Membership:
                 if event.refused and not awaited:
                     self._hint(event.uid)
             case GoUp():
-                self._ready = True
+                self._admission.ready = True
             case SelfChanged():
                 self._roster.change_me(Trigger.SELF_CHANGED, event.changes)
             case LeaveAsked():
@@ -206,7 +208,7 @@ class Membership:
             self._herald.meet(uid, event.address)
         elif known.state == "left":
             return
-        if known is None or not is_live(known) or not self._synced:
+        if known is None or not is_live(known) or not self._admission.joined:
             self._herald.send_view(uid, answer=True)
 
     def _receive(self, source: int, message: Gossip) -> None:
@@ -223,7 +225,7 @@ class Membership:
             case Nack():
                 self._probing.nacked(message.number, source, message.refused)
             case Sync():
-                self._synced = True
+                self._admission.synced = True
                 if message.answer:
                     self._herald.send_view(source, answer=False)
         if self.me.incarnation != incarnation and not isinstance(message, Ping):
@@ -303,31 +305,17 @@ class Membership:
         self._viewed_at = self._now
         self._view_jitter = self._rng.uniform(0.75, 1.25)
 
-    def _check_name(self) -> None:
-        """While an older run of the own name lives: wait if still joining, else stop."""
-        holder = self._roster.older_run()
-        if holder is None or self.me.state in ("leaving", "left"):
-            self._give_up_at = self._retry_at = math.inf
-            return
-        if self.me.state == "joining" and self._give_up_at == math.inf:
-            self._give_up_at = self._now + self._name_taken_seconds
-            self._retry_at = self._now + self._timings.probe_seconds
-        if self.me.state == "up" or self._now >= self._give_up_at:
+    def _admit(self) -> None:
+        admission, now = self._admission, self._now
+        holder = admission.yield_to(now)
+        if holder is not None:
             self._effects.append(NameConflict(holder))
             self._rest()
-        elif self._now >= self._retry_at:
-            self._retry_at = self._now + self._timings.probe_seconds
-            self._herald.send_view(self._rng.choice(self._view.live_others()), answer=True)
-
-    def _join(self) -> None:
-        if self.me.state != "joining" or self._give_up_at != math.inf:
             return
-        alone = not self._contacts.seeded or self._now >= self._form_alone_at
-        if not self._joined and (self._synced or alone):
-            self._joined = True
+        if admission.look_again(now):
+            self._herald.send_view(self._rng.choice(self._view.live_others()), answer=True)
+        if admission.join(now, seeded=self._contacts.seeded):
             self._effects.append(Joined())
-        if self._joined and self._ready:
-            self._roster.change_me(Trigger.GO_UP)
 
     def _note_digest(self) -> None:
         if self._view.digest != self._digest_seen:
@@ -339,16 +327,14 @@ class Membership:
             self._effects.append(SettledChanged(settled))
 
     def _is_settled(self) -> bool:
-        return self._joined and self._view.agreed()
+        return self._admission.joined and self._view.agreed()
 
     def _next_wake(self) -> float:
         roster = self._roster
         wake = min(self._now + IDLE_SECONDS, self._probing.wake_at, self._contacts.wake_at, self._herald.wake_at)
-        wake = min(wake, self._view_due(), self._give_up_at, self._retry_at, *roster.suspicions.values())
+        wake = min(wake, self._view_due(), self._admission.wake_at, *roster.suspicions.values())
         if roster.gone:
             wake = min(wake, next(iter(roster.gone.values())) + self._forget_seconds)
-        if not self._joined and self.me.state == "joining" and self._give_up_at == math.inf:
-            wake = min(wake, self._form_alone_at)
         return wake
 
     def _leave(self) -> None:
@@ -403,8 +389,9 @@ class Membership:
         self._probing.check()
         down = [entry.uid for entry in self.entries() if entry.state != "left" and entry.health == Health.DOWN]
         self._contacts.check(down)
+        if not self._resting:
+            self._admission.check()
         assert not self._effects
         assert self._resting or self.settled == self._is_settled()
         assert self.wake_at > self._now, "a wake-up that makes no progress"
         assert len(self._asked) <= ASKED_MAX
-        assert self._roster.older_run() is None or self.me.state != "up" or self._resting
