@@ -128,7 +128,7 @@ class ItemSet:
         stamp = max(stamp, self.greatest + 1)
         for key, value in changes:
             if value is not None or key in self.items:
-                self._store(Item(key, stamp, uid, value))
+                self._store(Item(key, stamp, uid, value), self.items.get(key))
 
     def merge_items(self, items: Iterable[Item]) -> int:
         """Merge items from elsewhere; returns how many of them changed something here."""
@@ -139,10 +139,10 @@ class ItemSet:
                 if theirs.stamp <= self.collected_until:
                     self.set_aside += 1
                     continue
-                self._store(theirs)
+                self._store(theirs, None)
                 merged += 1
             elif (winner := self._winner(mine, theirs)) is not mine:
-                self._store(winner)
+                self._store(winner, mine)
                 merged += 1
         return merged
 
@@ -155,12 +155,11 @@ class ItemSet:
         value = self.merge(low.key, low.value, high.value)
         return high if value == high.value else Item(low.key, high.stamp, high.uid, value)
 
-    def _store(self, item: Item) -> None:
+    def _store(self, item: Item, old: Item | None) -> None:
         key = item.key
         buckets = self.buckets
         if not buckets:
             buckets = self.buckets = [0] * BUCKETS
-        old = self.items.get(key)
         mark = mark_of(item)
         if old is not None:
             mark ^= mark_of(old)

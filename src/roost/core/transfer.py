@@ -215,7 +215,11 @@ def break_off(book: Book, slot: Slot, *, tell: bool = True) -> None:
 def accepted(book: Book, slot: Slot, uid: int, answer: Accepted) -> None:
     """Begin to stream."""
     out = _current(slot, uid, answer.move)
-    if out is None or out.phase is not Phase.OFFERED:
+    if out is None:
+        # It accepted a repeated offer after it had refused the first: nothing will come.
+        book.send(uid, Withdrawn(slot.partition, answer.move))
+        return
+    if out.phase is not Phase.OFFERED:
         return
     out.floor = answer.floor
     out.phase = Phase.STREAMING
