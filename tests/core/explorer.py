@@ -139,6 +139,9 @@ class World:
             self.crash(uid)
         self.check()
 
+    def executing(self) -> list[int]:
+        return [uid for uid, node in self.nodes.items() if node.slots[0].executes]
+
     def view(self) -> Viewed:
         live = tuple(sorted(self.nodes))
         gone = (self.crashed,) if self.crashed else ()
@@ -159,6 +162,8 @@ class World:
         slot = self.nodes[uid].slots[0]
         assert self.apart or slot.right.order >= self.last_order, "a write under a right that has been superseded"
         self.last_order = slot.right.order
+        missing = [key for key in self.written if slot.items.get(key) is None]
+        assert self.apart or not missing or self.crashed in self.executed, f"executes without {missing}"
         key = b"w%d" % len(self.written)
         self.written[key] = None
         slot.items.write([(key, b"x" * 40)], 1, uid)
@@ -170,7 +175,7 @@ class World:
         self.draining.pop(uid, None)
         self.wires = {pair: messages for pair, messages in self.wires.items() if uid not in pair}
         if self.primary == uid:
-            self.primary = min(self.nodes)
+            self.primary = max(self.nodes)
         self.turns = [turn for turn in self.turns if turn != uid]
         self.blind = dict.fromkeys(self.nodes)
 
@@ -185,6 +190,7 @@ class World:
         """Nothing bad happens any more: the promise of progress."""
         while self.turns:
             self.act("turn", 0, 0)
+        before = self.executing()
         for _ in range(40):
             self.now += 0.5
             for uid in list(self.nodes):
@@ -193,6 +199,11 @@ class World:
                 self.step(uid, Ticked())
             while busy := [pair for pair, messages in self.wires.items() if messages]:
                 self.act("deliver", *busy[0])
+                for uid in self.executing():
+                    if uid not in before:
+                        before.append(uid)
+                        self.writes += 1
+                        self.write(uid)
                 for uid in list(self.draining):
                     self.act("drain", uid, 0)
             if self.now > 4 and self.rests():
@@ -218,9 +229,9 @@ def world_of(count: int, *, holder: int, primary: int, chunk_bytes: int = 1 << 1
     world = World({uid: Rights(uid, 1, chunk_bytes=chunk_bytes) for uid in range(1, count + 1)}, holder)
     if holder:
         world.blind = dict.fromkeys(world.nodes)
-        world.writes = items
-        world.come_to_rest()
-        for _ in range(items):
+        world.come_to_rest()  # and the new holder has written once
+        world.writes = items - 1
+        for _ in range(items - 1):
             world.write(holder)
     world.primary = primary
     world.blind = dict.fromkeys(world.nodes)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.core.explorer import World, world_of
-
 from roost.core.rights import Heard, Rights, Ticked, Viewed
 from roost.core.tenure import EXECUTING, Right, Role, Send
 from roost.core.transfer import Accepted, Cede, Chunk, Offer, Withdrawn
+from tests.core.explorer import World, world_of
 
 
 def pump(world: World, *, until: type | None = None, drain: bool = True) -> list[Any]:

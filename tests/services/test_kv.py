@@ -9,12 +9,13 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from tests.services.fake_host import FakeHost, Network, run
-from tests.services.test_partitions import settled
 
+from roost.core.tenure import Slot
 from roost.errors import Overloaded, RemoteError, RoostError, Unreachable
 from roost.services.keys import KeyCodec
 from roost.services.kv import KV, KeyValuePartition, open_kv
+from tests.services.fake_host import FakeHost, Network, run
+from tests.services.test_partitions import settled
 
 
 class Module(msgspec.Struct):
@@ -270,3 +271,25 @@ def test_a_query_that_fails_is_an_error_of_the_handler() -> None:
             await stores[0].gather(Library.containing, 5)  # type: ignore[call-overload]  # on purpose
 
     run(main())
+
+
+def test_tombstones_are_forgotten_in_time() -> None:
+    async def main() -> None:
+        network = Network(1, forget_seconds=100.0)
+        store: KV[str, int] = await open_kv(network.host("a"), "any", int)
+        for number in range(20):
+            await store.put(f"k{number}", number)
+            await store.delete(f"k{number}")
+        assert sum(len(slot.items) for slot in hosted(store)) == 20
+        await network.sleep(50)
+        assert sum(len(slot.items) for slot in hosted(store)) == 20
+        await network.sleep(150)
+        assert sum(len(slot.items) for slot in hosted(store)) == 0
+
+    run(main())
+
+
+def hosted(store: KV[Any, Any]) -> list[Slot]:
+    hosting = store._service.hosting
+    assert hosting is not None
+    return hosting.rights.slots

@@ -6,11 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.services.fake_host import FakeHost, Network, run
 
 from roost.core.tenure import Role
 from roost.errors import ConfigError, DeadlineExceeded, Overloaded, RemoteError, RoostError
 from roost.services.partitions import Partition, open_partitions
+from tests.services.fake_host import FakeHost, Network, run
 
 SEEDS = range(6)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from roost.core.clock import HybridClock
+from roost.core.clock import HybridClock, stamp_of
 from roost.core.items import Change, Merge
 from roost.core.rights import Drained, Event, Heard, Message, NotHosting, Rights, Ticked
 from roost.core.tenure import (
@@ -47,6 +47,7 @@ Whole = Callable[["Hosting", msgspec.Raw], bytes]
 PEER_METHOD = "~"
 GATHER_PREFIX = "*"
 TICK_SECONDS = 0.1
+COLLECT_SECONDS = 60.0
 BATCH_BYTES = 256 * 1024
 PEER_CALL_SECONDS = 10.0
 SLICE_SECONDS = 0.005
@@ -99,6 +100,7 @@ class Hosting:
         self._stepping = False
         self._outbox: dict[int, list[msgspec.Struct]] = {}
         self._flushing = False
+        self._collect_at = self._monotonic() + COLLECT_SECONDS
         self._progress: asyncio.Future[None] | None = None
 
     def _lane(self, partition: int, queued_max: int) -> Lane:
@@ -115,6 +117,16 @@ class Hosting:
             self.host.runtime.call_later(TICK_SECONDS, _resolve, due)
             await due
             self.step(Ticked())
+            if self._monotonic() >= self._collect_at:
+                self._collect()
+
+    def _collect(self) -> None:
+        """Forget tombstones so old that nobody who might bring the deleted key back is remembered any more."""
+        self._collect_at = self._monotonic() + COLLECT_SECONDS
+        until_ms = int((self.host.runtime.wall() - self.host.settings.forget_seconds) * 1000)
+        for slot in self.rights.slots:
+            if slot.executes and len(slot.items) > slot.items.live:
+                slot.items.collect(stamp_of(max(until_ms, 0)))
 
     # what comes in
 
