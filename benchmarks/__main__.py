@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import uvloop
@@ -30,10 +31,11 @@ def main() -> None:
             uvloop.run(profile(what, tls=options.tls, in_flight=options.in_flight, seconds=2.0))
         return
     console = Console()
+    load = os.getloadavg()[0]
     plan = QUICK if options.quick else FULL
     with console.status("measuring") as status:
         figures = uvloop.run(measure(plan, lambda text: status.update(f"measuring, {text}")))
-    report = make_report(plan, figures)
+    report = make_report(plan, figures, load)
     show(report, console)
     if not options.quick:
         path = save(report, RESULTS, options.name)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import cProfile
+import os
 import pstats
 from collections.abc import AsyncIterator, Awaitable, Callable
 from statistics import median
+from time import perf_counter
 from typing import NamedTuple
 
 import msgspec
@@ -18,7 +20,8 @@ import msgspec
 import roost
 from benchmarks import bare_echo
 from benchmarks.load import Call, calls_per_second, latency, warm_up
-from benchmarks.servers import CLUSTER, PROFILE_LINES, SERVER_NAME, Echo, start
+from benchmarks.processor import processor_seconds
+from benchmarks.servers import CLUSTER, PROFILE_LINES, SERVER_NAME, Echo, Server, start
 from roost.net.tls import make_contexts
 
 __all__ = ["IN_FLIGHT", "KINDS", "Figures", "Plan", "measure", "profile"]
@@ -44,6 +47,25 @@ class Figures(msgspec.Struct, frozen=True):
     p99_microseconds: float
     calls_per_second: dict[int, float]
     """By the number of calls in flight."""
+    processor_microseconds: dict[int, tuple[float, float]]
+    """Of a call at the calling and at the answering end. Other work on the machine hardly changes it."""
+
+
+class Round(NamedTuple):
+    """Calls a second, and processor seconds of a call at both ends."""
+
+    rate: float
+    calling: float
+    answering: float
+
+
+async def _round(call: Call, server: Server, in_flight: int, seconds: float) -> Round:
+    before = processor_seconds(os.getpid()), processor_seconds(server.pid)
+    began = perf_counter()
+    rate = await calls_per_second(call, in_flight, seconds)
+    calls = rate * (perf_counter() - began)
+    calling, answering = processor_seconds(os.getpid()) - before[0], processor_seconds(server.pid) - before[1]
+    return Round(rate, calling / calls, answering / calls)
 
 
 @contextlib.asynccontextmanager
@@ -71,25 +93,32 @@ async def _caller(what: str, tls: bool, port: int) -> AsyncIterator[Call]:
 async def measure(plan: Plan, progress: Callable[[str], None]) -> list[Figures]:
     """Run the rounds; medians."""
     times: dict[tuple[str, bool], list[list[int]]] = {kind: [] for kind in KINDS}
-    rates: dict[tuple[str, bool], dict[int, list[float]]] = {kind: {n: [] for n in IN_FLIGHT} for kind in KINDS}
+    rounds: dict[tuple[str, bool], dict[int, list[Round]]] = {kind: {n: [] for n in IN_FLIGHT} for kind in KINDS}
     async with contextlib.AsyncExitStack() as stack:
         callers = {}
         for what, tls in KINDS:
-            port = stack.enter_context(start(what, tls=tls))
-            callers[what, tls] = await stack.enter_async_context(_caller(what, tls, port))
+            server = stack.enter_context(start(what, tls=tls))
+            callers[what, tls] = server, await stack.enter_async_context(_caller(what, tls, server.port))
         for number in range(plan.rounds):
             progress(f"round {number + 1} of {plan.rounds}")
-            for kind, call in callers.items():
+            for kind, (server, call) in callers.items():
                 times[kind].append(await latency(call, plan.seconds))
                 for in_flight in IN_FLIGHT:
-                    rates[kind][in_flight].append(await calls_per_second(call, in_flight, plan.seconds))
+                    rounds[kind][in_flight].append(await _round(call, server, in_flight, plan.seconds))
     return [
         Figures(
             what=kind[0],
             tls=kind[1],
             p50_microseconds=round(median(trips[len(trips) // 2] for trips in times[kind]) / 1000, 1),
             p99_microseconds=round(median(trips[len(trips) * 99 // 100] for trips in times[kind]) / 1000, 1),
-            calls_per_second={in_flight: round(median(found)) for in_flight, found in rates[kind].items()},
+            calls_per_second={n: round(median(each.rate for each in found)) for n, found in rounds[kind].items()},
+            processor_microseconds={
+                n: (
+                    round(median(each.calling for each in found) * 1e6, 2),
+                    round(median(each.answering for each in found) * 1e6, 2),
+                )
+                for n, found in rounds[kind].items()
+            },
         )
         for kind in KINDS
     ]
@@ -97,8 +126,8 @@ async def measure(plan: Plan, progress: Callable[[str], None]) -> list[Figures]:
 
 async def profile(what: str, *, tls: bool, in_flight: int, seconds: float) -> None:
     """Print where both ends spend their time, function by function; the profiler itself slows both down."""
-    with start(what, tls=tls, profile=True) as port:
-        async with _caller(what, tls, port) as call:
+    with start(what, tls=tls, profile=True) as server:
+        async with _caller(what, tls, server.port) as call:
             with cProfile.Profile() as profiler:
                 rate = await calls_per_second(call, in_flight, seconds)
     print(f"\n{what}, the calling end, {in_flight} in flight, {rate:,.0f} calls/s under the profiler")

@@ -13,6 +13,7 @@ import pstats
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from typing import NamedTuple
 
 import uvloop
 
@@ -20,7 +21,7 @@ import roost
 from benchmarks import bare_echo
 from roost.net.tls import make_contexts
 
-__all__ = ["CLUSTER", "SERVER_NAME", "Echo", "served", "start"]
+__all__ = ["CLUSTER", "SERVER_NAME", "Echo", "Server", "served", "start"]
 
 CLUSTER = "benchmarks"
 SERVER_NAME = "echo"
@@ -33,9 +34,16 @@ class Echo(roost.Request[bytes]):
     payload: bytes
 
 
+class Server(NamedTuple):
+    """A running one."""
+
+    pid: int
+    port: int
+
+
 @contextlib.contextmanager
-def start(kind: str, *, tls: bool, profile: bool = False) -> Iterator[int]:
-    """Run a server in a process of its own; gives its port."""
+def start(kind: str, *, tls: bool, profile: bool = False) -> Iterator[Server]:
+    """Run a server in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.servers", kind]
     command += ["--tls"] * tls + ["--profile"] * profile
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -45,7 +53,7 @@ def start(kind: str, *, tls: bool, profile: bool = False) -> Iterator[int]:
         line = process.stdout.readline()
         if not line.strip().isdigit():
             raise RuntimeError(f"the {kind} server did not start (exit code {process.wait(5)})")
-        yield int(line)
+        yield Server(process.pid, int(line))
     finally:
         process.stdin.close()
         process.stdout.close()
