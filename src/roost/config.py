@@ -96,7 +96,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     message_bytes_max: int = 16 * 1024 * 1024
     """A longer message is refused where it is made; below `frame_bytes_max`."""
     outbound_bytes_max: int = 16 * 1024 * 1024
-    """Waiting for one peer: beyond it calls raise Overloaded. At four times of it its link is closed: it does not read."""
+    """Waiting for one peer: beyond it calls raise Overloaded; at four times of it its link is closed, unread."""
     write_bytes_high: int = 1024 * 1024
     """A sender waits while more than this is buffered in a link, so that membership can still overtake data."""
     pending_calls_max: int = 100_000

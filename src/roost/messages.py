@@ -29,6 +29,7 @@ class _MessageMeta(msgspec.StructMeta):
     """Tells the type checkers that message classes are frozen."""
 
 
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))  # again: mypy asks the bases first
 class Message(msgspec.Struct, metaclass=_MessageMeta, frozen=True, tag=True):
     """The base of everything that `send` and `broadcast` carry. Fields: any type that msgspec knows."""
 

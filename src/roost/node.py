@@ -65,6 +65,7 @@ class Node:
         self._make_transport = transport
         self._handle_signals = handle_signals
         self._run: Run | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._failure: RoostError | None = None
         self._services: dict[str, KV[Any, Any] | Partitions[Any, Any]] = {}
@@ -116,11 +117,22 @@ class Node:
 
     async def stop(self) -> None:
         """Leave gracefully: hand everything off within `leave_seconds`, say good-bye, close. Twice does nothing."""
-        run, self._run = self._run, None
-        if run is not None:
-            await run.leave()
+        run = self._run
+        if run is None:
+            return
+        if self._leaving is None:
+            self._leaving = run.runtime.loop.create_task(self._leave(run), name="leave")
+        await asyncio.shield(self._leaving)
 
     leave = stop
+
+    async def _leave(self, run: Run) -> None:
+        try:
+            await run.leave()
+        finally:
+            self._leaving = None
+            if self._run is run:
+                self._run = None
 
     async def abandon(self) -> None:
         """End without a word, as a crash would: nothing is handed off, the others find out by themselves."""

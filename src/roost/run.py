@@ -148,11 +148,11 @@ class Run:
 
     # what the links report
 
-    def link_opened(self, identity: Identity) -> None:
-        self.members.step(LinkOpened(identity.uid, identity.name, identity.address))
+    def link_opened(self, identity: Identity, dialed: str) -> None:
+        self.members.step(LinkOpened(identity.uid, identity.name, identity.address, dialed))
 
     def link_lost(self, uid: int) -> None:
-        self.members.step(LinkLost(uid, refused=False))
+        self.members.step(LinkLost(uid))
 
     def contact_failed(self, address: str, uid: int, error: Exception, *, refused: bool) -> None:
         text = str(error)

@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.net.ends import eventually, on_both_loops
 
 import roost
 from roost.config import Settings
@@ -27,6 +26,7 @@ from roost.runtime import Runtime
 from roost.wire.frame import encode_batch
 from roost.wire.handshake import Handshake
 from roost.wire.protocol import PROTOCOL, Call, Envelope, Facts, Identity, News, Stream
+from tests.net.ends import eventually, on_both_loops
 
 SECRET = secrets.token_urlsafe(32)
 
@@ -157,7 +157,7 @@ async def test_a_port_in_use_says_which_and_what_to_do() -> None:
 @on_both_loops
 async def test_an_unknown_setting_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(roost.ConfigError, match="seeds"):
-        roost.Node("a", sedes=["127.0.0.1:1"])  # type: ignore[arg-type]  # the mistake is the point
+        roost.Node("a", sedes=["127.0.0.1:1"])  # type: ignore[call-arg]  # the mistake is the point
 
 
 @on_both_loops

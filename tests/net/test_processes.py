@@ -75,7 +75,7 @@ async def test_sigterm_means_leave(tmp_path: Path) -> None:
         processes["b"].terminate()
         assert await processes["b"].wait() == -signal.SIGTERM
         await eventually(lambda: state(node, "b") == "left")
-        seen = []
+        seen: list[str] = []
         while not seen or seen[-1] != "left":
             event = await anext(events)
             if event.member.name == "b":

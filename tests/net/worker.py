@@ -1,4 +1,4 @@
-"""A node as a process of its own: `python -m tests.net.worker NAME SECRET_FILE [SEED]`. Prints its address once it is up."""
+"""A node as a process: `python -m tests.net.worker NAME SECRET_FILE [SEED]`. Prints its address once it is up."""
 
 from __future__ import annotations
 

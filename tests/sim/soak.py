@@ -1,4 +1,4 @@
-"""Many random lives: `python -m tests.sim.soak --seeds 2000 [--from 0] [--climate rough]`. Prints each seed that fails."""
+"""Many random lives: `python -m tests.sim.soak --seeds 2000 [--from 0] [--climate rough]`; prints what fails."""
 
 from __future__ import annotations
 

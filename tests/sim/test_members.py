@@ -33,7 +33,7 @@ async def test_a_graceful_leave_is_known_at_once_and_no_death(cluster: Cluster) 
     await cluster.leave(b)
     await cluster.settle()
     assert states(a) == states(c) == {"n1": "up", "n2": "left", "n3": "up"}
-    kinds = []
+    kinds: list[tuple[str, str]] = []
     while not kinds or kinds[-1][1] != "left":
         event = await anext(events)
         kinds.append((event.member.name, event.member.state))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ class Hang(roost.Request[None]):
     pass
 
 
-async def two(cluster: Cluster, **settings: object) -> tuple[roost.Node, roost.Node]:
+async def two(cluster: Cluster, **settings: Any) -> tuple[roost.Node, roost.Node]:
     a, b = await cluster.start(2, **settings)
     return a, b
 

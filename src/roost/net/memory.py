@@ -67,6 +67,11 @@ class MemoryNetwork:
         for link in list(self._links):
             link.probe()
 
+    @property
+    def is_cut(self) -> bool:
+        """Somebody cannot reach somebody."""
+        return bool(self._cut)
+
     def reaches(self, source: str, target: str) -> bool:
         return (source, target) not in self._cut
 
@@ -226,8 +231,8 @@ class _MemoryLink:
         if other is None:
             return
         if not other._open:
-            if not other._closing and self._network.reaches(other.host, self.host):
-                # The process at the other end died unheard; its host answers with a reset.
+            if frame is not None and self._network.reaches(other.host, self.host):
+                # The other end is gone, and this one has not heard of it: the host there answers with a reset.
                 self._loop.call_later(
                     self._network.delay(other.host, self.host), self._end, ConnectionResetError("connection reset")
                 )

@@ -34,7 +34,7 @@ BACKOFF_SECONDS_MIN = 0.02
 class PeersOwner(SwitchboardOwner, Protocol):
     """What the node does with what its links report."""
 
-    def link_opened(self, identity: Identity) -> None: ...
+    def link_opened(self, identity: Identity, dialed: str) -> None: ...
     def link_lost(self, uid: int) -> None: ...
     def contact_failed(self, address: str, uid: int, error: Exception, *, refused: bool) -> None: ...
 
@@ -108,7 +108,7 @@ class Peers(SessionOwner):
     def _accepted(self, link: Link) -> Session:
         if not self._listening:
             link.abort()
-        return Session(self, link, initiator=False, frame_bytes_max=self.settings.frame_bytes_max)
+        return Session(self, link, frame_bytes_max=self.settings.frame_bytes_max)
 
     # what services use
 
@@ -177,7 +177,7 @@ class Peers(SessionOwner):
         owners: list[Session] = []
 
         def own(link: Link) -> Session:
-            owners.append(Session(self, link, initiator=True, frame_bytes_max=self.settings.frame_bytes_max))
+            owners.append(Session(self, link, frame_bytes_max=self.settings.frame_bytes_max, dialed=address))
             return owners[0]
 
         async with asyncio.timeout(self.settings.handshake_seconds):
@@ -247,7 +247,7 @@ class Peers(SessionOwner):
         assert peer is not None
         peer.attach(session)
         if peer.role == "member":
-            self._owner.link_opened(Identity(peer.name, peer.uid, peer.address))
+            self._owner.link_opened(Identity(peer.name, peer.uid, peer.address), session.dialed)
 
     def lost(self, session: Session, *, expected: bool) -> None:
         peer = session.peer

@@ -58,6 +58,7 @@ class Session:
         "bye_heard",
         "bye_said",
         "closed_reason",
+        "dialed",
         "frame_bytes_max",
         "link",
         "peer",
@@ -65,11 +66,13 @@ class Session:
         "used",
     )
 
-    def __init__(self, owner: SessionOwner, link: Link, *, initiator: bool, frame_bytes_max: int) -> None:
+    def __init__(self, owner: SessionOwner, link: Link, *, frame_bytes_max: int, dialed: str = "") -> None:
         self._owner = owner
         self.link = link
+        self.dialed = dialed
+        """The address that was asked for, on the end that connected."""
         self.frame_bytes_max = frame_bytes_max
-        self._handshake: Handshake | None = owner.greeting(initiator=initiator, binding=link.binding)
+        self._handshake: Handshake | None = owner.greeting(initiator=bool(dialed), binding=link.binding)
         self.peer: Peer | None = None
         self.ready: asyncio.Future[None] | None = None
         """Whoever opened the link waits here for the handshake; None on the accepting end."""

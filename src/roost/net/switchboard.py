@@ -6,6 +6,7 @@ stepped inline, and becomes a task, with its caller's deadline, only if it suspe
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ import msgspec
 from roost.config import Settings
 from roost.core.gossip import Gossip
 from roost.eager import Eager
-from roost.errors import NotFound, Overloaded, ProtocolError, RoostError
+from roost.errors import NotFound, Overloaded, ProtocolError, RoostError, Unreachable
 from roost.net.failures import from_failure, to_failure
 from roost.net.peer import Bounds, Peer
 from roost.net.sessions import Session
@@ -160,6 +161,8 @@ class Switchboard:
         self._fail(peer, number, error)
 
     def _fail(self, peer: Peer, number: int, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            error = Unreachable(f"{self.name} ended the call: it is stopping", node=self.name, may_have_run=True)
         if number:
             if peer.outbound is not None or isinstance(peer, Here):
                 peer.send(to_failure(number, error), must=True)

@@ -93,7 +93,7 @@ class _Owner:
         self.node = node
         self._address = address
 
-    def link_opened(self, identity: Identity) -> None:
+    def link_opened(self, identity: Identity, dialed: str) -> None:
         if not self.node.done():
             self.node.set_result(identity)
 

@@ -109,7 +109,8 @@ class Members:
         self._by_name: dict[str, Entry] = {}
         self._callbacks: list[Callable[[], None]] = []
         self._last_seen: dict[int, float] = {}
-        self._announced = False
+        self._events: deque[Event] = deque()
+        self._stepping = False
 
     # for users
 
@@ -199,6 +200,18 @@ class Members:
 
     def step(self, event: Event) -> None:
         """Give the machine an event and carry out what it wants."""
+        self._events.append(event)
+        if self._stepping:
+            return  # an effect that is being carried out made this event: its turn comes after them all
+        self._stepping = True
+        try:
+            while self._events:
+                self._step(self._events.popleft())
+        finally:
+            self._stepping = False
+            self._events.clear()
+
+    def _step(self, event: Event) -> None:
         core = self._core
         if core is None:
             return

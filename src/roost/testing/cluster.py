@@ -123,9 +123,7 @@ class Cluster:
         """Start one node without waiting for the others to agree. It has a host of its own, called as the node is."""
         return await self._launch(name, name, seeds, skew_seconds, settings)
 
-    async def launch_twin(
-        self, name: str, *, host: str, seeds: Iterable[str] | None = None, **settings: Any
-    ) -> Node:
+    async def launch_twin(self, name: str, *, host: str, seeds: Iterable[str] | None = None, **settings: Any) -> Node:
         """Start a node whose name another one may have, on a host called `host`."""
         return await self._launch(host, name, seeds, 0.0, settings)
 

@@ -1,8 +1,8 @@
 """Every frame kind and its number: protocol version 1.
 
 A link carries frames. A frame is a 4-byte big-endian length and one msgpack value. The first frames are the
-handshake, one `Hello`, `Challenge`, `Proof`, `Welcome` or `Refusal` each; every later frame is an array of envelopes, all that
-one tick of the sender's loop had for the receiver. An envelope is an array whose first element is the number below.
+handshake, one `Hello`, `Challenge`, `Proof`, `Welcome` or `Refusal` each; every later frame is an array of envelopes,
+all that one tick of the sender's loop had for the receiver. An envelope is an array that begins with its number.
 
 Numbers are never used twice. A field may only be added at the end of a struct and with a default, so that an older
 reader ignores it and a newer one does without it.
@@ -72,7 +72,7 @@ class Reply(msgspec.Struct, array_like=True, tag=2, gc=False):
 
 
 class Failure(msgspec.Struct, array_like=True, tag=3, gc=False):
-    """Call `id` failed. `kind` is a name from `roost.errors`, of this protocol (`NotHere`), or of a user's exception."""
+    """Call `id` failed. `kind`: a name from `roost.errors`, of this protocol (`NotHere`), or of a user's exception."""
 
     id: int
     kind: str
