@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 import uvloop
 
-from roost.eager import Eager
+from roost.eager import SUSPENDED, Eager
 from roost.runtime import Runtime
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
@@ -44,6 +44,18 @@ class Bench:
         if not self.waiting.done():
             self.waiting.set_result(None)
 
+    def run(self, work: Coroutine[Any, Any, Any], argument: Any) -> asyncio.Task[None] | None:
+        """Step, and keep what came of it; the task if it goes on."""
+        try:
+            result = self.eager.step(work, self.finish, argument)
+        except KeyError as error:
+            self.finish(argument, None, error)
+            return None
+        if result is SUSPENDED:
+            return self.eager.task
+        self.finish(argument, result, None)
+        return None
+
     async def one_more(self) -> None:
         self.waiting = self.runtime.loop.create_future()
         await self.waiting
@@ -62,7 +74,7 @@ def test_what_never_waits_ends_inline_and_makes_no_task_of_its_own(run: Run) -> 
 
         tasks = len(asyncio.all_tasks())
         for number in range(100):
-            assert bench.eager.run(work(), bench.finish, number) is None
+            assert bench.run(work(), number) is None
         assert len(asyncio.all_tasks()) == tasks + 1  # the spare
         assert [result for _, result, _ in bench.ended] == [7] * 100
         assert [argument for argument, _, _ in bench.ended] == list(range(100))
@@ -82,8 +94,8 @@ def test_an_error_is_handed_over_now_and_later(run: Run) -> None:
             await asyncio.sleep(0)
             raise KeyError("later")
 
-        bench.eager.run(now(), bench.finish, 1)
-        bench.eager.run(later(), bench.finish, 2)
+        bench.run(now(), 1)
+        bench.run(later(), 2)
         await bench.one_more()
         assert [str(error) for _, _, error in bench.ended] == ["'now'", "'later'"]
         await bench.close()
@@ -106,7 +118,7 @@ def test_a_handler_is_inside_one_and_the_same_task_from_first_step_to_last(run: 
             return "done"
 
         mine = asyncio.current_task()
-        task = bench.eager.run(work(), bench.finish, 0)
+        task = bench.run(work(), 0)
         assert asyncio.current_task() is mine
         gate.set_result(None)
         await bench.one_more()
@@ -125,7 +137,7 @@ def test_a_timeout_that_starts_in_the_first_step_works(run: Run) -> None:
             async with asyncio.timeout(0.001):
                 await asyncio.Event().wait()
 
-        bench.eager.run(work(), bench.finish, 0)
+        bench.run(work(), 0)
         await bench.one_more()
         assert isinstance(bench.ended[0][2], TimeoutError)
         await bench.close()
@@ -146,7 +158,7 @@ def test_cancelling_reaches_the_handler_wherever_it_waits(run: Run, at_once: boo
                 await asyncio.sleep(0)
                 cleaned.append("yes")
 
-        task = bench.eager.run(work(), bench.finish, 0)
+        task = bench.run(work(), 0)
         assert task is not None
         if not at_once:
             await asyncio.sleep(0)
@@ -171,9 +183,9 @@ def test_what_one_handler_sets_in_its_context_no_other_sees(run: Run) -> None:
                 await asyncio.sleep(0)
             return f"{before} then {variable.get()}"
 
-        bench.eager.run(work("a", False), bench.finish, 0)
-        bench.eager.run(work("b", True), bench.finish, 1)
-        bench.eager.run(work("c", False), bench.finish, 2)
+        bench.run(work("a", False), 0)
+        bench.run(work("b", True), 1)
+        bench.run(work("c", False), 2)
         await bench.one_more()
         assert sorted(result for _, result, _ in bench.ended) == ["unset then a", "unset then b", "unset then c"]
         await bench.close()
@@ -192,11 +204,11 @@ def test_handlers_that_call_handlers_inline_nest(run: Run) -> None:
 
         async def outer() -> int:
             tasks.append(asyncio.current_task())
-            bench.eager.run(inner(), bench.finish, "inner")
+            bench.run(inner(), "inner")
             tasks.append(asyncio.current_task())
             return 2
 
-        bench.eager.run(outer(), bench.finish, "outer")
+        bench.run(outer(), "outer")
         assert bench.ended == [("inner", 1, None), ("outer", 2, None)]
         assert tasks[0] is tasks[2] and tasks[0] is not tasks[1]
         await bench.close()

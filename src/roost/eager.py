@@ -15,41 +15,54 @@ import asyncio
 import contextvars
 from asyncio import tasks as _tasks
 from collections.abc import Callable, Coroutine, Generator
+from enum import Enum
 from typing import Any
 
 from roost.runtime import Runtime
 
-__all__ = ["Eager"]
+__all__ = ["SUSPENDED", "Eager", "Suspended"]
 
 Finish = Callable[[Any, Any, BaseException | None], None]
-"""(the argument given to `run`, the result, the error)"""
+"""(the argument given to `step`, the result, the error)"""
 
 _enter: Callable[[asyncio.AbstractEventLoop, asyncio.Task[Any]], None] = getattr(_tasks, "_enter_task")  # noqa: B009
 _leave: Callable[[asyncio.AbstractEventLoop, asyncio.Task[Any]], None] = getattr(_tasks, "_leave_task")  # noqa: B009
 
 
+class Suspended(Enum):
+    """What `Eager.step` returns of a coroutine that goes on in a task."""
+
+    SUSPENDED = 0
+
+
+SUSPENDED = Suspended.SUSPENDED
+
+
 class Eager:
     """Runs coroutines, eagerly."""
 
-    __slots__ = ("_loop", "_runtime", "_spare")
+    __slots__ = ("_loop", "_runtime", "_spare", "task")
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._loop = runtime.loop
         self._spare: _Carrier | None = None
+        self.task: asyncio.Task[None] | None = None
+        """What carries on the coroutine that `step` last found suspended."""
 
-    def run(self, work: Coroutine[Any, Any, Any], finish: Finish, argument: Any) -> asyncio.Task[None] | None:
-        """Step `work` once; `finish` is called exactly once when it ends, be it now or later.
+    def step(self, work: Coroutine[Any, Any, Any], finish: Finish, argument: Any) -> Any:
+        """Step `work` once. Returns its result or raises its error if that was all.
 
-        Returns None if it ended, else the task that carries it on, to be cancelled if need be.
+        Else returns SUSPENDED: `task` carries it on, may be cancelled, and `finish` is called once when it ends.
         """
-        carrier, self._spare = self._spare, None  # what `work` runs inline needs another one
+        carrier = self._spare
         if carrier is None or carrier.task.done():
             carrier = _Carrier(self._runtime)
+        self._spare = None  # what `work` itself steps needs another one
         loop = self._loop
-        outer: asyncio.Task[Any] | None = None
         task = carrier.task
         context = contextvars.copy_context()
+        outer: asyncio.Task[Any] | None = None
         try:
             _enter(loop, task)
         except RuntimeError:  # called from within a task, which is rare: dispatch happens in callbacks of the loop
@@ -60,24 +73,24 @@ class Eager:
         try:
             awaited = context.run(work.send, None)
         except StopIteration as stop:
-            result, error = stop.value, None
-        except (KeyboardInterrupt, SystemExit):
+            self._put_back(carrier)
+            return stop.value
+        except BaseException:
+            self._put_back(carrier)
             raise
-        except BaseException as raised:
-            result, error = None, raised
-        else:
-            carrier.carry(work, awaited, context, finish, argument)
-            return task
         finally:
             _leave(loop, task)
             if outer is not None:
                 _enter(loop, outer)
+        carrier.carry(work, awaited, context, finish, argument)
+        self.task = task
+        return SUSPENDED
+
+    def _put_back(self, carrier: _Carrier) -> None:
         if self._spare is None:
             self._spare = carrier
         else:
-            task.cancel()
-        finish(argument, result, error)
-        return None
+            carrier.task.cancel()
 
     def close(self) -> None:
         """Drop the spare task. What has suspended goes on."""

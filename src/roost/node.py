@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
@@ -235,13 +235,13 @@ class Node:
         """
         await self._running.messaging.send(to, message)
 
-    async def ask(self, to: str, request: Request[R], *, timeout: float | None = None) -> R:
+    def ask(self, to: str, request: Request[R], *, timeout: float | None = None) -> Coroutine[Any, Any, R]:
         """Ask the node `to` and await its answer, at most `timeout` seconds (`call_seconds`).
 
         Raises Unreachable, DeadlineExceeded, Overloaded, NotFound (nobody answers this there), RemoteError (the
         handler raised); `.may_have_run` says whether a retry is safe. Cancelling cancels the handler.
         """
-        return await self._running.messaging.ask(to, request, timeout)
+        return self._running.messaging.ask(to, request, timeout)
 
     async def broadcast(self, message: Message, *, timeout: float | None = None) -> Delivery:
         """Put a message into the inbox of every other member; says who has it and, with reasons, who has not."""

@@ -36,6 +36,8 @@ Pending = tuple[asyncio.Future[msgspec.Raw], float, float]
 
 BATCH_ENVELOPES_MAX = 512
 """A longer queue is written within the tick, so that one burst does not become one huge frame."""
+EARLY_ENVELOPES = 16
+"""So many are written within the tick, so that both ends work at the same time; then 32, 64... up to the above."""
 OWN_FRAME_BYTES = 16 * 1024
 """A larger body travels in a frame of its own."""
 URGENT_MAX = 64
@@ -56,6 +58,7 @@ class Peer:
         "_arm",
         "_bounds",
         "_create_future",
+        "_early",
         "_loop",
         "_next_call",
         "_out",
@@ -107,6 +110,7 @@ class Peer:
         self._out: list[Envelope] = []
         self._urgent: deque[Gossip] = deque(maxlen=URGENT_MAX)
         self._scheduled = False
+        self._early = EARLY_ENVELOPES
         self._stalled = True
         self.held_bytes = 0
         """Of what is held back while the peer is stalled; zero when all goes straight out."""
@@ -144,7 +148,18 @@ class Peer:
                 limit=self._pending_max,
             )
         self._next_call = number = self._next_call + 1
-        self.send(Call(number, service, method, body, int(seconds * 1000), trace), len(body))
+        call = Call(number, service, method, body, int(seconds * 1000), trace)
+        if self._stalled or len(body) > OWN_FRAME_BYTES:
+            self.send(call, len(body))
+        else:  # what `send` does, for speed
+            out = self._out
+            out.append(call)
+            if not self._scheduled:
+                self._scheduled = True
+                self._early = EARLY_ENVELOPES
+                self._loop.call_soon(self.flush)
+            elif len(out) >= self._early:
+                self._flush_early()
         future = self._create_future()
         now = self._time()
         pending[number] = (future, now + seconds, now)
@@ -181,9 +196,10 @@ class Peer:
         out.append(envelope)
         if not self._scheduled:
             self._scheduled = True
+            self._early = EARLY_ENVELOPES
             self._loop.call_soon(self.flush)
-        elif len(out) >= BATCH_ENVELOPES_MAX:
-            self.flush()
+        elif len(out) >= self._early:
+            self._flush_early()
 
     def _hold(self, envelope: Envelope, size: int, must: bool) -> None:
         limit = self._bounds.outbound_bytes_max
@@ -282,6 +298,14 @@ class Peer:
     def collect(self) -> None:
         """A batch is being read: what is sent meanwhile leaves with the `flush` at its end."""
         self._scheduled = True
+        self._early = BATCH_ENVELOPES_MAX
+
+    def _flush_early(self) -> None:
+        """Let the other end begin while this one's tick goes on; each further frame of the tick is twice as long."""
+        early = min(2 * self._early, BATCH_ENVELOPES_MAX)
+        self.flush()
+        self._scheduled = True  # the flush at the tick's end is still to come
+        self._early = early
 
     def resumed(self, session: Session) -> None:
         """The link takes more again."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from types import CoroutineType
 from typing import Any, Protocol
 
-import msgspec
+from msgspec import Raw
 
 from roost.config import Settings
 from roost.core.gossip import Gossip
-from roost.eager import Eager
+from roost.eager import SUSPENDED, Eager
 from roost.errors import NotFound, Overloaded, ProtocolError, RoostError, Unreachable
 from roost.net.failures import from_failure, to_failure
 from roost.net.peer import Bounds, Peer
@@ -29,7 +30,7 @@ __all__ = ["Handler", "Here", "Switchboard", "SwitchboardOwner"]
 
 log = logging.getLogger("roost.net")
 
-Body = bytes | msgspec.Raw
+Body = bytes | Raw
 Handler = Callable[[int, Call], Body | Coroutine[Any, Any, Any]]
 
 
@@ -48,7 +49,7 @@ class Switchboard:
         """This node's, for error texts."""
         self.handlers: dict[str, tuple[Handler, bool]] = {}
         """(the handler, whether its coroutines give values and not bodies)"""
-        self._settings = settings
+        self._running_max = settings.running_calls_max
         self._runtime = runtime
         self._owner = owner
         self._arm = arm
@@ -113,43 +114,51 @@ class Switchboard:
                 raise ProtocolError(f"{peer.name} sent {type(envelope).__name__} out of place")
 
     def answer(self, peer: Peer, call: Call) -> None:
+        """Run the handler of a call, and answer now or later."""
         try:
             found = self.handlers.get(call.service)
             if found is None:
                 raise NotFound(f"{self.name} does not serve {call.service!r}", name=call.service)
             answer = found[0](peer.uid, call)
+            kind = type(answer)
+            if kind is CoroutineType:
+                answer = self._step(peer, call, answer, found[1])
+                if answer is SUSPENDED:
+                    return
+            elif kind is bytes:
+                answer = Raw(answer)
         except Exception as error:
             self._fail(peer, call.id, error)
             return
-        if type(answer) is bytes:
-            if call.id:
-                peer.reply(call.id, msgspec.Raw(answer))
-        elif type(answer) is msgspec.Raw:
-            if call.id:
-                peer.reply(call.id, answer)
-        else:
-            self._run(peer, call, answer, found[1])  # type: ignore[arg-type]  # what is no body is a coroutine
+        if call.id:
+            peer.reply(call.id, answer)
 
-    def _run(self, peer: Peer, call: Call, work: Coroutine[Any, Any, Any], gives_values: bool) -> None:
-        if len(peer.running) >= self._settings.running_calls_max:
+    def _step(self, peer: Peer, call: Call, work: Coroutine[Any, Any, Any], gives_values: bool) -> Any:
+        """The body of the answer if `work` never waits, else SUSPENDED."""
+        if len(peer.running) >= self._running_max:
             work.close()
-            limit = self._settings.running_calls_max
-            text = f"{self.name} runs {limit} calls of {peer.name} already"
-            self._fail(peer, call.id, Overloaded(text, what="running_calls_max", limit=limit))
-            return
-        task = self._eager.run(work, self._ended, (peer, call.id, gives_values))
-        if task is not None and call.id:
-            until = self._runtime.monotonic() + call.milliseconds / 1000
-            peer.running[call.id] = (task, until)
-            self._arm()
+            text = f"{self.name} runs {self._running_max} calls of {peer.name} already"
+            raise Overloaded(text, what="running_calls_max", limit=self._running_max)
+        try:
+            result = self._eager.step(work, self._ended, (peer, call.id, gives_values))
+        except RoostError as error:
+            error.may_have_run = error.may_have_run or gives_values
+            raise
+        if result is SUSPENDED:
+            if call.id:
+                assert self._eager.task is not None
+                peer.running[call.id] = (self._eager.task, self._runtime.monotonic() + call.milliseconds / 1000)
+                self._arm()
+            return SUSPENDED
+        return Raw(encode(result)) if gives_values else Raw(result)
 
     def _ended(self, whose: tuple[Peer, int, bool], result: Any, error: BaseException | None) -> None:
+        """A handler that had suspended has ended."""
         peer, number, gives_values = whose
-        if number in peer.running:
-            del peer.running[number]
+        peer.running.pop(number, None)
         if error is None:
             try:
-                body = msgspec.Raw(encode(result)) if gives_values else msgspec.Raw(result)
+                body = Raw(encode(result)) if gives_values else Raw(result)
             except Exception as unencodable:
                 error = unencodable
             else:
@@ -189,7 +198,7 @@ class Here(Peer):
         # A reply may arrive before `call` has registered its future: the loop's next turn is soon enough.
         self._loop.call_soon(self._take, envelope)
 
-    def reply(self, number: int, body: msgspec.Raw) -> None:
+    def reply(self, number: int, body: Raw) -> None:
         waiting = self.pending.pop(number, None)
         if waiting is not None and not waiting[0].done():
             waiting[0].set_result(body)
