@@ -15,7 +15,7 @@ import msgspec
 
 from roost.config import Settings
 from roost.core.gossip import Entry, Health, State
-from roost.eager import Eager
+from roost.eager import SUSPENDED, Eager
 from roost.errors import ConfigError, DeadlineExceeded, NotFound, Unreachable
 from roost.net.failures import from_failure, to_failure
 from roost.runtime import Runtime
@@ -201,17 +201,18 @@ class Network:
             handler = target.handlers.get(call.service)
             if handler is None:
                 raise NotFound(f"{target.name} does not serve {call.service}", name=call.service)
-            answer = handler(source, call)
+            answer: Any = handler(source, call)
+            if not isinstance(answer, bytes | msgspec.Raw):
+                answer = target.eager.step(answer, finish, None)
         except Exception as error:
             finish(None, None, error)
             return
-        if isinstance(answer, bytes | msgspec.Raw):
+        if answer is not SUSPENDED:
             finish(None, answer, None)
             return
-        task = target.eager.run(answer, finish, None)
-        if task is not None:
-            running = task
-            done.add_done_callback(lambda ended: running.cancel() if ended.cancelled() else None)
+        running = target.eager.task
+        assert running is not None
+        done.add_done_callback(lambda ended: running.cancel() if ended.cancelled() else None)
 
     def answer(self, done: asyncio.Future[msgspec.Raw], result: Any, error: BaseException | None, name: str) -> None:
         if done.done():

@@ -119,7 +119,7 @@ class Switchboard:
             found = self.handlers.get(call.service)
             if found is None:
                 raise NotFound(f"{self.name} does not serve {call.service!r}", name=call.service)
-            answer = found[0](peer.uid, call)
+            answer: Any = found[0](peer.uid, call)
             kind = type(answer)
             if kind is CoroutineType:
                 answer = self._step(peer, call, answer, found[1])
