@@ -86,12 +86,13 @@ def _from_file(path: str | None, environ: Mapping[str, str]) -> _Given:
         path, named_by = FILE, ""
     try:
         text = Path(path).read_text(encoding="utf-8")
-        table = tomllib.loads(text)
     except OSError as error:
         what = f"cannot read {path}: {error.strerror or error}"
         raise ConfigError(what, where=named_by, todo="name a file that exists and is readable") from error
     except UnicodeDecodeError as error:
         raise ConfigError("is no UTF-8 text", where=path, todo="save it as UTF-8") from error
+    try:
+        table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         at = re.search(r"at line (\d+)", str(error))
         where = f"{path}:{at[1] if at else len(text.splitlines())}"

@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     seeds = range(options.first, options.first + options.seeds)
-    jobs = [(seed, options.climate or CLIMATES[seed % len(CLIMATES)]) for seed in seeds]
+    jobs: list[tuple[int, Climate]] = [(seed, options.climate or CLIMATES[seed % len(CLIMATES)]) for seed in seeds]
     began = time.monotonic()
     failed = operations = 0
     with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:

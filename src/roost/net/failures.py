@@ -64,16 +64,16 @@ def to_failure(id: int, error: BaseException) -> Failure:
     if isinstance(error, NotHere):
         return Failure(id, _NOT_HERE, "", False, msgspec.Raw(_encode((error.epoch, error.holder))))
     text = str(error)[:_TEXT_MAX]
-    kind = type(error)
-    if kind in _FIELDS and isinstance(error, errors.RoostError):
-        fields = _Fields(**{field: getattr(error, field) for field in _FIELDS[kind]})
-        return Failure(id, _SAFE + kind.__name__, text, error.may_have_run, msgspec.Raw(_encode(fields)))
+    name = type(error).__name__
+    if isinstance(error, errors.RoostError) and (known := _FIELDS.get(type(error))) is not None:
+        fields = _Fields(**{field: getattr(error, field) for field in known})
+        return Failure(id, _SAFE + name, text, error.may_have_run, msgspec.Raw(_encode(fields)))
     if isinstance(error, errors.RemoteError):
         return Failure(id, error.kind, error.message[:_TEXT_MAX], error.may_have_run)
     if isinstance(error, asyncio.CancelledError):
         return Failure(id, "CancelledError", text or "the handler was cancelled", True)
     may_have_run = error.may_have_run if isinstance(error, errors.RoostError) else True
-    return Failure(id, kind.__name__, text, may_have_run)
+    return Failure(id, name, text, may_have_run)
 
 
 def from_failure(failure: Failure, node: str) -> Exception:

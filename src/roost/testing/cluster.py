@@ -132,12 +132,13 @@ class Cluster:
     ) -> Node:
         if seeds is None:
             seeds = [node.address for node in self.nodes[:1]]
+        given: dict[str, Any] = {**self._settings, "bind": f"{host}:7400", "seeds": list(seeds), **settings}
         node = Node(
             name,
             runtime=lambda: self._runtime(host),
             transport=lambda runtime, options: self._transport(host, runtime, options),
             handle_signals=False,
-            **{**self._settings, "bind": f"{host}:7400", "seeds": list(seeds), **settings},
+            **given,
         )
         self._hosts[host] = _Host(node, skew_seconds)
         try:
