@@ -20,7 +20,7 @@ from roost.errors import ConfigError
 
 __all__ = ["Envelope", "Message", "Request", "answer_type", "kind_of"]
 
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 M = TypeVar("M")
 
 

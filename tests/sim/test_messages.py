@@ -287,3 +287,23 @@ async def test_handlers_that_wait_are_bounded_at_the_receiver(cluster: Cluster) 
     results = await asyncio.gather(*asks, return_exceptions=True)
     refused = [result for result in results if isinstance(result, roost.Overloaded)]
     assert len(refused) == 10 and not any(error.may_have_run for error in refused)
+
+
+async def test_a_call_that_arrives_after_its_deadline_is_not_run(cluster: Cluster) -> None:
+    a, b = await two(cluster, suspicion_seconds=30.0)
+    ran: list[int] = []
+
+    @b.answer(Double)
+    def double(letter: roost.Envelope[Double]) -> int:
+        ran.append(letter.body.number)
+        return letter.body.number * 2
+
+    await a.ask(b.name, Double(1))
+    cluster.one_way_cut(a, b)
+    with pytest.raises(roost.DeadlineExceeded):
+        await a.ask(b.name, Double(2), timeout=1.0)
+    in_time = asyncio.create_task(a.ask(b.name, Double(3), timeout=9.0))
+    await cluster.sleep(2.0)
+    cluster.heal()  # the link held on to both, and now delivers them
+    assert await in_time == 6
+    assert ran == [1, 3]

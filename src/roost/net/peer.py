@@ -1,80 +1,46 @@
-"""The other end: what waits to be sent to one node, and the calls that await its answers.
-
-Theory of operation. All that a tick of the loop has for a peer is collected in `_out` and leaves as one frame. While
-there is no link, or the link's buffer is above its high-water mark, the peer is `stalled`: envelopes are held and
-counted in bytes, senders that can wait do so (`room`), those that cannot get `Overloaded`, and a peer that lets more
-than four times the bound pile up is cut off. Membership overtakes: `_urgent` is written first, full link or not.
+"""The other end: its links, and the calls that await its answers.
 
 Order. Each direction uses one link at a time. When a sender turns to another link it opens a new, higher *stream*
 there; the receiver then ignores what is still to come of lower streams. So order is kept at the price of a loss,
 which at-most-once allows.
 
-A call that was written to a link that broke may have run; one that was never written has not. `_out` knows.
+A call that was written to a link that broke may have run; one that was never written has not: it is still in `_out`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from roost.core.gossip import Gossip
 from roost.errors import DeadlineExceeded, Overloaded, RoostError, Unreachable
+from roost.net.outbound import EARLY_ENVELOPES, OWN_FRAME_BYTES, Bounds, Outbound
 from roost.wire.frame import encode_batch
-from roost.wire.protocol import Call, Cancel, Cast, Envelope, News, Reply, Stream
+from roost.wire.protocol import Call, Cancel, Cast, Reply, Stream
 
 if TYPE_CHECKING:
     from roost.net.sessions import Session
 
-__all__ = ["Bounds", "Peer"]
+__all__ = ["Peer"]
 
 Pending = tuple[asyncio.Future[msgspec.Raw], float, float]
 """(the caller's future, deadline, start)"""
 
-BATCH_ENVELOPES_MAX = 512
-"""A longer queue is written within the tick, so that one burst does not become one huge frame."""
-EARLY_ENVELOPES = 16
-"""So many are written within the tick, so that both ends work at the same time; then 32, 64... up to the above."""
-OWN_FRAME_BYTES = 16 * 1024
-"""A larger body travels in a frame of its own."""
-URGENT_MAX = 64
 
-
-class Bounds(msgspec.Struct, frozen=True):
-    """The bounds of one peer, from the settings."""
-
-    pending_calls_max: int
-    outbound_bytes_max: int
-    write_bytes_high: int
-
-
-class Peer:
+class Peer(Outbound):
     """One other node: a member or a client."""
 
     __slots__ = (
         "_arm",
-        "_bounds",
         "_create_future",
-        "_early",
-        "_loop",
         "_next_call",
-        "_out",
         "_pending_max",
-        "_scheduled",
-        "_stalled",
-        "_time",
-        "_urgent",
-        "_waiting",
         "_want_link",
         "address",
         "connecting",
-        "held_bytes",
         "inbound",
-        "name",
-        "outbound",
         "pending",
         "role",
         "running",
@@ -96,30 +62,18 @@ class Peer:
         address: str,
         role: str = "member",
     ) -> None:
-        self._loop = loop
-        self._bounds = bounds
+        super().__init__(loop, bounds, name)
         self._want_link = want_link
         self._arm = arm
-        self._time = loop.time
         self._create_future = loop.create_future
         self._pending_max = bounds.pending_calls_max
         self.uid = uid
-        self.name = name
         self.address = address
         self.role = role
-        self._out: list[Envelope] = []
-        self._urgent: deque[Gossip] = deque(maxlen=URGENT_MAX)
-        self._scheduled = False
-        self._early = EARLY_ENVELOPES
-        self._stalled = True
-        self.held_bytes = 0
-        """Of what is held back while the peer is stalled; zero when all goes straight out."""
-        self._waiting: deque[tuple[asyncio.Future[None], float, float]] = deque()
         self._next_call = 0
         self.pending: dict[int, Pending] = {}
         self.running: dict[int, tuple[asyncio.Task[None], float]] = {}
         self.sessions: list[Session] = []
-        self.outbound: Session | None = None
         self.inbound: Session | None = None
         self.stream_out = 0
         self.stream_in = 0
@@ -128,6 +82,19 @@ class Peer:
     def __repr__(self) -> str:
         state = "no link" if self.outbound is None else ("stalled" if self._stalled else "linked")
         return f"<Peer {self.name} {self.uid:016x} {state}, {len(self.pending)} calls pending>"
+
+    def need_link(self) -> None:
+        self._want_link(self)
+
+    def arm(self) -> None:
+        self._arm()
+
+    def still_wanted(self, call: Call) -> bool:
+        waiting = self.pending.get(call.id)
+        if waiting is None or waiting[0].done():
+            return False
+        call.milliseconds = int((waiting[1] - self._time()) * 1000)
+        return call.milliseconds > 0
 
     # calls
 
@@ -177,74 +144,7 @@ class Peer:
         if self.outbound is not None:
             self.send(Reply(number, body), len(body), must=True)
 
-    def send(self, envelope: Envelope, size: int = 0, *, must: bool = False) -> None:
-        """Queue an envelope whose body has `size` bytes; `must` overrides the first bound."""
-        if self._stalled:
-            self._hold(envelope, size, must)
-            return
-        if size > OWN_FRAME_BYTES:
-            self.flush()
-            session = self.outbound
-            if session is None or self._stalled:
-                self._hold(envelope, size, must)
-            else:
-                session.used = True
-                session.link.write(encode_batch([envelope]))
-                self._stalled = session.link.paused
-            return
-        out = self._out
-        out.append(envelope)
-        if not self._scheduled:
-            self._scheduled = True
-            self._early = EARLY_ENVELOPES
-            self._loop.call_soon(self.flush)
-        elif len(out) >= self._early:
-            self._flush_early()
-
-    def _hold(self, envelope: Envelope, size: int, must: bool) -> None:
-        limit = self._bounds.outbound_bytes_max
-        if self.held_bytes + size > limit and not must:
-            raise Overloaded(
-                f"{self.held_bytes} bytes wait for {self.name} already: slow down, or see why it does not read",
-                what="outbound_bytes_max",
-                limit=limit,
-            )
-        self.held_bytes += size + 64
-        self._out.append(envelope)
-        if self.outbound is None:
-            self._want_link(self)
-        elif self.held_bytes > 4 * limit:
-            self.outbound.link.abort()
-
-    def gossip(self, message: Gossip) -> None:
-        """Send a membership message, before anything that waits. The oldest is dropped beyond a bound."""
-        session = self.outbound
-        if session is None:
-            self._urgent.append(message)
-            self._want_link(self)
-        else:
-            session.link.write(encode_batch([News(message)]))
-
-    # back-pressure
-
-    async def room(self, seconds: float) -> None:
-        """Wait until less than the high-water mark is held. Raises DeadlineExceeded, Unreachable: nothing was sent."""
-        deadline = (now := self._loop.time()) + seconds
-        self._arm()
-        while self._stalled and self.held_bytes > self._bounds.write_bytes_high:
-            future: asyncio.Future[None] = self._loop.create_future()
-            self._waiting.append((future, deadline, now))
-            await future
-
     # the link
-
-    @property
-    def wants_link(self) -> bool:
-        return bool(self._out or self._urgent)
-
-    def forget_urgent(self) -> None:
-        """A connection attempt failed; what was said about membership by then is stale."""
-        self._urgent.clear()
 
     def attach(self, session: Session) -> None:
         """A link with this peer is open."""
@@ -276,7 +176,7 @@ class Peer:
             if spare is not None:
                 self._use(spare)
             elif self.wants_link:
-                self._want_link(self)
+                self.need_link()
 
     def detach(self, session: Session, error: RoostError) -> None:
         """The link is gone: calls that were written may have run, and fail with `error`; the rest awaits a new link."""
@@ -294,73 +194,6 @@ class Peer:
         self._scheduled = bool(self._out) and self.outbound is not None
         if self._scheduled:
             self._loop.call_soon(self.flush)
-
-    def collect(self) -> None:
-        """A batch is being read: what is sent meanwhile leaves with the `flush` at its end."""
-        self._scheduled = True
-        self._early = BATCH_ENVELOPES_MAX
-
-    def _flush_early(self) -> None:
-        """Let the other end begin while this one's tick goes on; each further frame of the tick is twice as long."""
-        early = min(2 * self._early, BATCH_ENVELOPES_MAX)
-        self.flush()
-        self._scheduled = True  # the flush at the tick's end is still to come
-        self._early = early
-
-    def resumed(self, session: Session) -> None:
-        """The link takes more again."""
-        if session is self.outbound:
-            self._stalled = False
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what the tick has collected as one frame."""
-        self._scheduled = False
-        session = self.outbound
-        if session is None:
-            return
-        link = session.link
-        while self._urgent:
-            link.write(encode_batch([News(self._urgent.popleft())]))
-        if link.paused:
-            self._stalled = True
-            return
-        if self.held_bytes:
-            self._flush_held(session)
-        elif self._out:
-            out = self._out
-            self._out = []
-            session.used = True
-            link.write(encode_batch(out))
-            if link.paused:
-                self._stalled = True
-
-    def _flush_held(self, session: Session) -> None:
-        """Write what was held, frame by frame, as long as the link takes it."""
-        link = session.link
-        session.used = True
-        held = self._out
-        position = 0
-        while position < len(held) and not link.paused:
-            end = position
-            size = 0
-            while end < len(held) and end - position < BATCH_ENVELOPES_MAX and size <= OWN_FRAME_BYTES:
-                size += 64 + _size(held[end])
-                end += 1
-            link.write(encode_batch(held[position:end]))
-            self.held_bytes = max(0, self.held_bytes - size)
-            position = end
-        self._out = held[position:]
-        self._stalled = link.paused
-        if not self._out:
-            self.held_bytes = 0
-        self._wake()
-
-    def _wake(self) -> None:
-        while self._waiting and self.held_bytes <= self._bounds.write_bytes_high:
-            future = self._waiting.popleft()[0]
-            if not future.done():
-                future.set_result(None)
 
     # endings
 
@@ -411,17 +244,6 @@ class Peer:
                     self.cancel(number)
                 return
 
-    def _unsent(self) -> set[int]:
-        """The calls that were never written to a link."""
-        return {envelope.id for envelope in self._out if type(envelope) is Call}
-
-    def _unsend(self, numbers: set[int]) -> None:
-        if numbers:
-            self._out = [e for e in self._out if not (type(e) is Call and e.id in numbers)]
-            if self.held_bytes:
-                self.held_bytes = sum(64 + _size(envelope) for envelope in self._out)
-                self._wake()
-
     def drop(self, reason: str, last_seen: float | None) -> None:
         """The peer is down or gone: everything that waits for it fails now."""
         unsent = self._unsent()
@@ -442,7 +264,3 @@ class Peer:
         for task, _ in list(self.running.values()):
             task.cancel()
         self.running.clear()
-
-
-def _size(envelope: Envelope) -> int:
-    return len(envelope.body) if isinstance(envelope, Call | Cast | Reply) else 0

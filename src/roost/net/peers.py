@@ -14,7 +14,8 @@ from typing import Any, Protocol
 from roost.config import Settings
 from roost.errors import AuthError, ConfigError, RoostError, Unreachable
 from roost.net.keyring import Keyring
-from roost.net.peer import Bounds, Peer
+from roost.net.outbound import Bounds
+from roost.net.peer import Peer
 from roost.net.sessions import Session, SessionOwner
 from roost.net.switchboard import Handler, Here, Switchboard, SwitchboardOwner
 from roost.net.transport import ConnectionRefused, Link, Transport

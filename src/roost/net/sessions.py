@@ -24,6 +24,9 @@ __all__ = ["Session", "SessionOwner"]
 
 log = logging.getLogger("roost.net")
 
+LATENESS_SECONDS = 30.0
+"""Of this length are the two windows in which the fastest frame is looked for."""
+
 
 class SessionOwner:
     """What a session needs of those who keep the links (the registry of peers)."""
@@ -49,6 +52,34 @@ class SessionOwner:
         raise NotImplementedError
 
 
+class Lateness:
+    """By how much a frame is later than the fastest of the last minute, on one link.
+
+    The two ends' clocks need not agree, only run equally fast, and that for a minute: the least difference between
+    them is taken anew all the time.
+    """
+
+    __slots__ = ("_before", "_least", "_until")
+
+    def __init__(self) -> None:
+        self._least: float | None = None
+        self._before = 0.0
+        self._until = 0.0
+
+    def of(self, sent_milliseconds: int, now: float) -> float:
+        """Milliseconds, never negative. `now` is this end's clock, in seconds."""
+        difference = now * 1000 - sent_milliseconds
+        if self._least is None:
+            self._least = self._before = difference
+            self._until = now + LATENESS_SECONDS
+        elif now > self._until:
+            self._before, self._least = self._least, difference
+            self._until = now + LATENESS_SECONDS
+        elif difference < self._least:
+            self._least = difference
+        return difference - min(self._least, self._before)
+
+
 class Session:
     """A link with a handshake before it and a peer behind it."""
 
@@ -60,6 +91,7 @@ class Session:
         "closed_reason",
         "dialed",
         "frame_bytes_max",
+        "lateness",
         "link",
         "peer",
         "ready",
@@ -79,6 +111,7 @@ class Session:
         self.bye_said = False
         self.bye_heard = False
         self.used = True
+        self.lateness = Lateness()
         self.closed_reason: Exception | None = None
 
     def __repr__(self) -> str:

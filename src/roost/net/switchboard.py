@@ -17,13 +17,14 @@ from msgspec import Raw
 from roost.config import Settings
 from roost.core.gossip import Gossip
 from roost.eager import SUSPENDED, Eager
-from roost.errors import NotFound, Overloaded, ProtocolError, RoostError, Unreachable
+from roost.errors import DeadlineExceeded, NotFound, Overloaded, ProtocolError, RoostError, Unreachable
 from roost.net.failures import from_failure, to_failure
-from roost.net.peer import Bounds, Peer
+from roost.net.outbound import Bounds
+from roost.net.peer import Peer
 from roost.net.sessions import Session
 from roost.runtime import Runtime
 from roost.wire.frame import decode_batch
-from roost.wire.protocol import Bounced, Bye, Call, Cancel, Cast, Credit, Envelope, Failure, News, Reply, Stream
+from roost.wire.protocol import Bounced, Bye, Call, Cancel, Cast, Credit, Envelope, Failure, News, Reply, Sent, Stream
 from roost.wire.values import encode
 
 __all__ = ["Handler", "Here", "Switchboard", "SwitchboardOwner"]
@@ -66,13 +67,19 @@ class Switchboard:
             envelopes = self._not_in_stream(peer, session, envelopes)
         peer.collect()
         pending = peer.pending
+        late = 0.0
+        if envelopes and type(envelopes[0]) is Sent:
+            late = session.lateness.of(envelopes[0].milliseconds, self._runtime.monotonic())
         for envelope in envelopes:
             if type(envelope) is Reply:
                 waiting = pending.pop(envelope.id, None)
                 if waiting is not None and not waiting[0].done():
                     waiting[0].set_result(envelope.body)
             elif type(envelope) is Call:
-                self.answer(peer, envelope)
+                if envelope.milliseconds <= late:
+                    self._refuse_late(peer, envelope, late)
+                else:
+                    self.answer(peer, envelope)
             else:
                 self.other(peer, session, envelope)
 
@@ -104,6 +111,8 @@ class Switchboard:
                 running = peer.running.pop(envelope.id, None)
                 if running is not None:
                     running[0].cancel()
+            case Sent():
+                pass
             case Credit() | Bounced():
                 self._owner.flow(peer, envelope)
             case Bye():
@@ -168,6 +177,10 @@ class Switchboard:
         if gives_values and isinstance(error, RoostError):
             error.may_have_run = True  # this handler has run, whatever the error says of a call that it made itself
         self._fail(peer, number, error)
+
+    def _refuse_late(self, peer: Peer, call: Call, late: float) -> None:
+        text = f"the call reached {self.name} {late / 1000:.2f} s late, after its deadline, and was not run"
+        self._fail(peer, call.id, DeadlineExceeded(text, elapsed=late / 1000, may_have_run=False))
 
     def _fail(self, peer: Peer, number: int, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):

@@ -33,6 +33,7 @@ __all__ = [
     "Proof",
     "Refusal",
     "Reply",
+    "Sent",
     "Stream",
     "Welcome",
 ]
@@ -119,7 +120,13 @@ class Bye(msgspec.Struct, array_like=True, tag=9, gc=False):
     reason: str
 
 
-Envelope = Call | Cast | Reply | Failure | Cancel | Stream | News | Credit | Bounced | Bye
+class Sent(msgspec.Struct, array_like=True, tag=10, gc=False):
+    """First in a frame: the sender's monotonic clock. Only differences on one link mean anything."""
+
+    milliseconds: int
+
+
+Envelope = Call | Cast | Reply | Failure | Cancel | Stream | News | Credit | Bounced | Bye | Sent
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True, gc=False):
