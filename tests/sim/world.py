@@ -95,6 +95,7 @@ class World:
                 raise error
         cluster.heal()
         self._note("healed")
+        await cluster.sleep(4.0)  # what clients had under way may still run until its deadline
         await cluster.settle()
         await self._verify()
         await cluster.close()
