@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from roost.core.claims import Answer, Ask
 from roost.core.healing import Leftover
-from roost.core.rights import Drained, Heard, NotHosting, Rights, Ticked, Viewed
+from roost.core.rights import FULL_CHECK_STEPS, Drained, Heard, NotHosting, Rights, Ticked, Viewed
 from roost.core.tenure import NO_RIGHT, TRANSITIONS, Effect, Held, PossibleLoss, Right, Role, Send, Took
 from roost.core.transfer import Cede, Declined, Offer, Taken
 
@@ -179,6 +181,21 @@ def test_an_idle_service_exchanges_one_digest_in_two_seconds() -> None:
     node.step(Viewed(hosts, (), hosts, (1,) * 64, True), 0.0)
     messages = sum(len(node.step(Ticked(), 10 + step / 10)) for step in range(100))
     assert messages == 5
+
+
+def test_what_a_step_looked_at_is_checked_at_once_and_all_partitions_now_and_then() -> None:
+    node = Rights(1, 2)
+    node.step(Viewed((1, 2), (), (1, 2), (2, 2), True), 0.0)
+    node.check_step()
+    node.slots[0].stopped = True
+    node.step(Heard(2, Held(1, Right(1, 2, (2,)))), 0.1)
+    for _ in range(FULL_CHECK_STEPS - 2):
+        node.check_step()
+    with pytest.raises(AssertionError, match="stopped"):
+        node.check_step()
+    node.step(Heard(2, Held(0, Right(1, 2, (2,)))), 0.2)
+    with pytest.raises(AssertionError, match="stopped"):
+        node.check_step()
 
 
 def test_every_role_can_be_left_and_reached() -> None:

@@ -101,6 +101,8 @@ Event = Viewed | Heard | Drained | NotHosting | Ticked
 
 EXCHANGE_SECONDS = 2.0
 """A digest goes to the next host this often."""
+FULL_CHECK_STEPS = 100
+"""Every so many steps that are checked, all partitions are."""
 
 
 class Rights:
@@ -121,11 +123,14 @@ class Rights:
         self.slots = self.book.slots
         self._exchange_at = 0.0
         self._last_shown = me
+        self._looked_at: dict[int, None] = {}
+        self._unchecked_steps = 0
 
     def step(self, event: Event, now: float) -> list[Effect]:
         """Take one event in; returns what is to be done, in order."""
         book = self.book
         book.now = now
+        self._looked_at.clear()
         if isinstance(event, Heard):
             self._hear(event.uid, event.message)
         elif isinstance(event, Ticked):
@@ -171,6 +176,16 @@ class Rights:
     def check(self) -> None:
         """Assert the invariants."""
         self.book.check()
+
+    def check_step(self) -> None:
+        """Assert the invariants of what the last step looked at; now and then those of everything, which is slow."""
+        self._unchecked_steps += 1
+        if self._unchecked_steps >= FULL_CHECK_STEPS:
+            self._unchecked_steps = 0
+            self.check()
+            return
+        for partition in self._looked_at:
+            self.book.check_slot(self.slots[partition])
 
     def _view(self, view: Viewed) -> None:
         book = self.book
@@ -220,6 +235,7 @@ class Rights:
                 assert looks <= 20 * len(book.slots) + 20, "partitions do not come to rest"
                 partition = next(iter(book.touched))
                 del book.touched[partition]
+                self._looked_at[partition] = None
                 self._look_at(book.slots[partition])
             transfer.start_waiting(book)
             if not book.touched:

@@ -276,17 +276,21 @@ class Book:
         digest = 0
         for slot in self.slots:
             digest ^= mark_of(slot.partition, slot.right) ^ mark_of(slot.partition, NO_RIGHT)
-            role = slot.role
-            assert slot.right.holder == self.me or role not in EXECUTING, f"{role} without a right"
-            assert (slot.claim is not None) == (role is Role.CLAIMING), "a claim is what CLAIMING has"
-            assert (slot.outgoing is not None) == (role in (Role.MOVING, Role.CEDING)), "an outgoing move is MOVING's"
-            assert not slot.stopped or role in (Role.MOVING, Role.CEDING), "stopped without a cut-over"
-            assert slot.incoming is None or role in (Role.ABSENT, Role.AWAITING), f"an incoming move while {role}"
-            assert slot.handing is None or role in (Role.ABSENT, Role.AWAITING), f"handing over while {role}"
-            assert slot.items.changed is None or slot.outgoing is not None, "changes noted for nobody"
-            assert (slot.partition in self.reserved) == (role in (Role.MOVING, Role.CEDING)), "budget out of step"
+            self.check_slot(slot)
         assert digest == self.digest, "the digest is not that of the rights"
         assert self.reserved_bytes == sum(self.reserved.values()), "budget miscounted"
+
+    def check_slot(self, slot: Slot) -> None:
+        """Assert the invariants of one partition."""
+        role = slot.role
+        assert slot.right.holder == self.me or role not in EXECUTING, f"{role} without a right"
+        assert (slot.claim is not None) == (role is Role.CLAIMING), "a claim is what CLAIMING has"
+        assert (slot.outgoing is not None) == (role in (Role.MOVING, Role.CEDING)), "an outgoing move is MOVING's"
+        assert not slot.stopped or role in (Role.MOVING, Role.CEDING), "stopped without a cut-over"
+        assert slot.incoming is None or role in (Role.ABSENT, Role.AWAITING), f"an incoming move while {role}"
+        assert slot.handing is None or role in (Role.ABSENT, Role.AWAITING), f"handing over while {role}"
+        assert slot.items.changed is None or slot.outgoing is not None, "changes noted for nobody"
+        assert (slot.partition in self.reserved) == (role in (Role.MOVING, Role.CEDING)), "budget out of step"
 
 
 def mark_of(partition: int, right: Right) -> int:

@@ -238,7 +238,10 @@ class Hosting:
         self._stepping = True
         try:
             while self._events:
-                for effect in self.rights.step(self._events.popleft(), self._monotonic()):
+                effects = self.rights.step(self._events.popleft(), self._monotonic())
+                if self.host.runtime.checks:
+                    self.rights.check_step()
+                for effect in effects:
                     self._carry_out(effect)
         finally:
             self._stepping = False
