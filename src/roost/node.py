@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
@@ -46,6 +46,9 @@ class Node:
     ConfigError (settings, address, port), AuthError (wrong secret), NameTaken, VersionSkew. A seed that does not
     answer is no error: the node goes on trying, and starts alone after `form_alone_seconds`.
 
+    `services` are opened at each start, before the node joins, so that it hosts them from its first moment on:
+    `services=[lambda node: node.kv("sessions", Session)]`.
+
     A node may start and stop any number of times; each start is a new member with a new uid.
     """
 
@@ -54,6 +57,7 @@ class Node:
         name: str | None = None,
         *,
         config: str | None = None,
+        services: Sequence[Callable[[Node], Awaitable[object]]] = (),
         runtime: Callable[[], Runtime] | None = None,
         transport: Callable[[Runtime, Settings], Transport] | None = None,
         handle_signals: bool = True,
@@ -61,6 +65,7 @@ class Node:
     ) -> None:
         given: dict[str, object] = {"name": name, **settings}
         self.settings, self.settings_from = load(config, None, given, check_exposure=transport is None)
+        self._openers = tuple(services)
         self._make_runtime = runtime or Runtime
         self._make_transport = transport
         self._handle_signals = handle_signals
@@ -108,6 +113,8 @@ class Node:
         self._run = run
         try:
             run.serve_admin(self.status)
+            for opener in self._openers:
+                await opener(self)
             await run.start()
         except BaseException:
             self._run = None
