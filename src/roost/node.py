@@ -20,9 +20,10 @@ from roost.net.tls import make_contexts
 from roost.net.transport import Transport
 from roost.run import Run
 from roost.runtime import Runtime
+from roost.services.inbox import Inbox
 from roost.services.kv import KV, KeyValuePartition, open_kv
 from roost.services.members import Members
-from roost.services.messaging import Delivery, Inbox
+from roost.services.messaging import Delivery
 from roost.services.partitions import Partition, Partitions, open_partitions
 from roost.settings import load
 from roost.version import VERSION
