@@ -9,12 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from roost.config import Settings
+from roost.config import Options, Settings
 from roost.errors import ConfigError
 from roost.settings import load
 
 SECRET = "uV3mQ0s9Zk1xT7bLr4Yd2HwNf8CgJpEa6RiXoKtUyMq"
-OPEN = "0.0.0.0:7400"
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +60,10 @@ def test_later_sources_win_and_are_remembered() -> None:
     assert origins["zone"] == "ROOST_ZONE"
     assert origins["cluster"] == "argument"
     assert origins["weight"] == "default"
+
+
+def test_the_type_checkers_know_every_setting_as_an_argument() -> None:
+    assert set(Options.__annotations__) | {"name"} == set(Settings.__struct_fields__)
 
 
 def test_an_argument_that_is_none_was_not_given() -> None:
@@ -223,12 +226,13 @@ def test_a_file_that_is_no_text_is_refused() -> None:
     [
         ("partitions", [1, 2, 65536], [0, -2, 3, 1000, 131072]),
         ("weight", [0, 0.001, 1, 1000], [-1, 0.0005, 1000.5, float("inf"), float("nan")]),
-        ("rejoin_seconds", [0.001, 3], [0, -1, float("inf")]),
+        ("rejoin_seconds", [0.001, 3, 10**7], [0, -1, 10**7 + 1, float("inf")]),
         ("probe_seconds", [0.001], [0.0]),
         ("reconnect_seconds_max", [0.1], [0]),
-        ("transfer_chunk_bytes", [1], [0, -1]),
+        ("transfer_chunk_bytes", [1], [0, -1, 2**40 + 1]),
+        ("frame_bytes_max", [2**31], [0, 2**31 + 1]),
         ("write_bytes_high", [1], [0]),
-        ("pending_calls_max", [1], [0]),
+        ("pending_calls_max", [1, 10**9], [0, 10**9 + 1]),
         ("placement_seed", [0, 2**63 - 1], [-1, 2**63]),
     ],
 )
@@ -299,6 +303,20 @@ def test_only_bind_may_leave_the_port_open() -> None:
     assert "port 0" in refused(advertise="127.0.0.1:0").what
 
 
+@pytest.mark.parametrize("wildcard", ["0.0.0.0:7400", "[::]:7400", "0.0.0.0:0"])
+def test_where_a_node_listens_everywhere_it_must_say_where_it_is_reached(wildcard: str) -> None:
+    error = refused(bind=wildcard, secret=SECRET)
+    assert error.what.startswith(f"bind is {wildcard}")
+    assert "set advertise" in error.todo
+    assert error.where == "argument"
+    load(None, {}, {"bind": wildcard, "advertise": "10.0.0.5:7400", "secret": SECRET})
+    assert "there is no secret" in refused(bind=wildcard, advertise="127.0.0.1:7400").what
+
+
+def test_nobody_is_reached_at_a_wildcard() -> None:
+    assert refused(advertise="0.0.0.0:7400", secret=SECRET).what.startswith("advertise is 0.0.0.0:7400")
+
+
 # who can reach the node
 
 
@@ -309,7 +327,7 @@ def test_loopback_needs_no_secret(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    [OPEN, "[::]:1", "10.0.0.5:1", "example.com:1", "127.1:1", "localhost.example.com:1", "[::ffff:10.0.0.1]:1"],
+    ["10.0.0.5:1", "example.com:1", "127.1:1", "localhost.example.com:1", "[::ffff:10.0.0.1]:1"],
 )
 @pytest.mark.parametrize("key", ["bind", "advertise"])
 def test_what_others_can_reach_needs_a_secret(key: str, address: str) -> None:

@@ -86,6 +86,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A connection that has not proved itself by then is closed."""
     idle_seconds: float = 60.0
     """A link without traffic for so long is closed; it opens again at the next use."""
+    link_silent_seconds: float = 10.0
+    """What was sent and is not acknowledged for so long breaks the link, and one that is silent is asked whether it
+    lives: a peer whose host vanished without a word is noticed, even where membership reaches it by another way."""
     reconnect_seconds_max: float = 2.0
     """Back-off between attempts to connect doubles from 0.02 s up to this."""
     clock_ahead_max_seconds: float = 5.0
@@ -155,6 +158,7 @@ class Options(TypedDict, total=False):
     call_seconds: float
     handshake_seconds: float
     idle_seconds: float
+    link_silent_seconds: float
     reconnect_seconds_max: float
     clock_ahead_max_seconds: float
     frame_bytes_max: int
@@ -169,4 +173,5 @@ class Options(TypedDict, total=False):
     partitions: int
     placement_seed: int
     transfer_chunk_bytes: int
+    cutover_drain_seconds: float
     transfers_max: int

@@ -181,13 +181,23 @@ def _check_ranges(settings: Settings, origins: Mapping[str, str]) -> None:
         elif key == "placement_seed":
             rule = "" if 0 <= value < 2**63 else "from 0 to 2**63 - 1"
         else:
-            rule = "" if value > 0 else "more than 0"
+            most = _most(key)
+            rule = "" if 0 < value <= most else f"more than 0 and at most {most}"
         if rule:
             raise ConfigError(f"{key} must be {rule}, not {value}", where=origins[key])
     if settings.message_bytes_max >= settings.frame_bytes_max:
         what = f"message_bytes_max ({settings.message_bytes_max}) must be below frame_bytes_max"
         where = _latest(origins, "message_bytes_max", "frame_bytes_max")
         raise ConfigError(f"{what} ({settings.frame_bytes_max})", where=where, todo="a message travels in one frame")
+
+
+def _most(key: str) -> int:
+    """Far beyond what anybody can want, and well below where arithmetic or the system gives up."""
+    if key == "frame_bytes_max":
+        return 2**31
+    if "seconds" in key:
+        return 10**7
+    return 2**40 if "bytes" in key else 10**9
 
 
 def _check_words(settings: Settings, origins: Mapping[str, str]) -> None:
@@ -211,6 +221,10 @@ def _check_addresses(settings: Settings, origins: Mapping[str, str]) -> None:
             raise ConfigError(f"{key}: {error.what}", where=origins[key], todo=error.todo) from error
         if port == 0 and key != "bind":
             raise ConfigError(f"{key}: nobody can connect to port 0 of {address}", where=origins[key])
+    key, address = ("advertise", settings.advertise) if settings.advertise else ("bind", settings.bind)
+    if _is_wildcard(parse_address(address)[0]):
+        what = f"{key} is {address}: that is every address of this host, and none that others can connect to"
+        raise ConfigError(what, where=origins[key], todo="set advertise to the host:port that others connect to")
 
 
 def _check_exposure(settings: Settings, origins: Mapping[str, str]) -> None:
@@ -232,6 +246,13 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def _is_wildcard(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_unspecified
+    except ValueError:
+        return False
 
 
 def _latest(origins: Mapping[str, str], *keys: str) -> str:

@@ -162,7 +162,9 @@ async def test_a_link_that_does_not_prove_itself_is_closed_in_time_at_both_ends(
 async def test_a_link_that_has_proved_itself_stays(tls: bool) -> None:
     async with Ends(tls=tls, handshake_seconds=0.2) as ends:
         one, other = await ends.pair()
-        await asyncio.sleep(0.4)
+        reader, writer = await ends.stranger()
+        assert await all_that_comes(reader) == b"", "hung up on: then the time of the link before it is up, too"
+        await hang_up(writer)
         one.link.write(b"still here")
         await other.until(lambda: bool(other.frames))
         assert one.closed_with == other.closed_with == []
@@ -270,7 +272,10 @@ async def test_a_peer_that_stops_reading_pauses_its_link_and_no_other(tls: bool)
 
 @plain_and_tls
 @on_both_loops
-async def test_closing_does_not_wait_for_ever_for_a_peer_that_does_not_read(tls: bool) -> None:
+async def test_closing_does_not_wait_for_ever_for_a_peer_that_does_not_read(
+    tls: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roost.net.tcp.CLOSE_SECONDS", 0.1)
     async with Ends(tls=tls) as ends:
         one, other = await ends.pair()
         other.link._bare.pause_reading()  # type: ignore[attr-defined]  # to make the other end deaf

@@ -134,6 +134,29 @@ async def test_close_sends_what_is_queued_first(tls: bool) -> None:
 
 @plain_and_tls
 @on_both_loops
+async def test_the_system_breaks_a_link_whose_other_end_has_fallen_silent(tls: bool) -> None:
+    async with Ends(tls=tls, link_silent_seconds=6.5) as ends:
+        for end in await ends.pair():
+            bare = end.link._bare.get_extra_info("socket")  # type: ignore[attr-defined]  # to look at its options
+            tcp = socket.IPPROTO_TCP
+            assert bare.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == 6500
+            assert bare.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            asks, again, probes = (
+                bare.getsockopt(tcp, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            )
+            assert (asks, again, probes) == (4, 2, 2)
+
+
+@pytest.mark.parametrize("seconds", [0.001, 10.0**7])
+@on_both_loops
+async def test_the_system_takes_every_limit_that_the_settings_allow(seconds: float) -> None:
+    async with Ends(tls=False, link_silent_seconds=seconds) as ends:
+        await ends.pair()
+
+
+@plain_and_tls
+@on_both_loops
 async def test_abort_ends_the_link_at_once_and_once(tls: bool) -> None:
     async with Ends(tls=tls) as ends:
         one, other = await ends.pair()

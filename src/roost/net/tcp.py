@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import os
 import socket
 import ssl
@@ -34,6 +35,10 @@ log = logging.getLogger("roost.net")
 BACKLOG = 512
 CLOSE_SECONDS = 2.0
 """What is queued in a link that is closed gets this long to leave."""
+
+KEEP_ALIVE_PROBES = 2
+KEEP_ALIVE_SECONDS_MAX = 32_767
+"""More the system does not take."""
 
 COMPLAINTS_MAX = 20
 COMPLAINTS_SECONDS = 10.0
@@ -224,6 +229,7 @@ class TcpTransport:
     def _link(self, transport: asyncio.Transport, *, accepted: bool) -> TcpLink:
         """A link for a new connection, counted and bounded as half-open."""
         settings = self._settings
+        _notice_silence(transport, settings.link_silent_seconds)
         link = TcpLink(transport, self, self._runtime, accepted=accepted, close_seconds=CLOSE_SECONDS)
         if accepted:
             unproven = [each for each in self._half_open if each.accepted]
@@ -285,6 +291,27 @@ class TcpTransport:
         for server in self._servers:
             await server.wait_closed()
         self._servers.clear()
+
+
+def _notice_silence(transport: asyncio.Transport, seconds: float) -> None:
+    """Have the system break a connection whose other end acknowledges nothing for `seconds`.
+
+    What is sent and not acknowledged is the business of TCP_USER_TIMEOUT, which only Linux has; a connection on which
+    nothing is sent, that of keep-alive: asked after half the time, and given up with the last question unanswered.
+    """
+    asks = min(max(math.ceil(seconds / 2), 1), KEEP_ALIVE_SECONDS_MAX)
+    again = min(max(math.ceil(seconds / 2 / KEEP_ALIVE_PROBES), 1), KEEP_ALIVE_SECONDS_MAX)
+    options = {
+        "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE": asks,
+        "TCP_KEEPINTVL": again,
+        "TCP_KEEPCNT": KEEP_ALIVE_PROBES,
+        "TCP_USER_TIMEOUT": min(max(int(seconds * 1000), 1), 2**31 - 1),
+    }
+    bare = transport.get_extra_info("socket")
+    bare.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in options.items():
+        if (option := getattr(socket, name, None)) is not None:
+            bare.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _reason(error: OSError) -> str:

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from roost.address import format_address, parse_address
 from roost.config import Settings
 from roost.ops.cli._output import ExitCode, print_json
 from roost.ops.client import connect
@@ -38,7 +37,7 @@ def status(
     """Show the members and services that a node sees; exits with 4 if it is not settled or a member is down."""
     logging.getLogger("roost").addHandler(logging.NullHandler())  # what the link logs is in the error, in one line
     settings, _ = load(config, None, {"secret_file": secret_file})
-    answer = run(_ask(address or _own_address(settings), settings))
+    answer = run(_ask(address or settings.advertise or settings.bind, settings))
     if as_json:
         print_json(answer)
     else:
@@ -51,12 +50,6 @@ async def _ask(address: str, settings: Settings) -> dict[str, Any]:
     async with connect(address, settings) as client:
         answer = await client.call("roost.admin", "status", NOTHING, seconds=SECONDS)
     return msgspec.msgpack.decode(answer, type=dict[str, Any])
-
-
-def _own_address(settings: Settings) -> str:
-    """What listens on all addresses is reached on loopback."""
-    host, port = parse_address(settings.advertise or settings.bind)
-    return format_address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
 
 
 def _show(answer: dict[str, Any], console: Console) -> None:
