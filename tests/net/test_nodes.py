@@ -23,9 +23,9 @@ from roost.net.tcp import TcpTransport
 from roost.net.tls import make_contexts
 from roost.net.transport import Link
 from roost.runtime import Runtime
-from roost.wire.frame import encode_batch
+from roost.wire.frame import decode_batch, encode_batch
 from roost.wire.handshake import Handshake
-from roost.wire.protocol import PROTOCOL, Call, Envelope, Facts, Identity, News, Stream
+from roost.wire.protocol import PROTOCOL, Call, Envelope, Facts, Failure, Identity, News, Reply, Stream
 from tests.net.ends import eventually, on_both_loops
 
 SECRET = secrets.token_urlsafe(32)
@@ -206,6 +206,7 @@ class Stranger:
         self.link = link
         self.handshake = handshake
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def received(self, frame: memoryview) -> None:
@@ -216,6 +217,8 @@ class Stranger:
                 self.link.established()
                 self.link.frame_bytes_max = 1 << 30
                 self.ready.set_result(None)
+        elif not self.answered.done() and any(isinstance(one, Reply | Failure) for one in decode_batch(frame)):
+            self.answered.set_result(None)
 
     def batch_ended(self) -> None: ...
 
@@ -315,6 +318,7 @@ async def test_a_client_is_no_member_and_cannot_gossip() -> None:
         body.append(News(Sync(False, [forged], [])))
         client.link.write(encode_batch(body))
         client.link.write(encode_batch([Call(1, "ask", "Echo", msgspec.Raw(b"\xc0"), 1000)]))
-        await asyncio.sleep(0.1)
+        async with asyncio.timeout(10):
+            await client.answered
         assert a.peers == []
         assert [member.name for member in a.members] == ["a"]

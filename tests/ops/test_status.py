@@ -135,6 +135,14 @@ async def test_a_wrong_secret_or_none_is_refused_in_one_line(tmp_path: Path) -> 
 
 
 @bounded
+async def test_one_who_only_asks_need_not_know_how_many_partitions_there_are(tmp_path: Path) -> None:
+    async with roost.Node("a", bind="127.0.0.1:0", profile="local", partitions=64, placement_seed=5) as a:
+        ended = await command(tmp_path, "status", "--address", a.address, "--json")
+        assert (ended.code, ended.err) == (0, "")
+        assert json.loads(ended.out)["node"] == "a"
+
+
+@bounded
 async def test_another_cluster_is_wrong_usage(tmp_path: Path) -> None:
     secret_file = secret_in(tmp_path)
     async with two_nodes(secret_file) as (a, _):

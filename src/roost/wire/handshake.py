@@ -19,9 +19,10 @@ random (`roost.net.keyring`).
 What is checked when. `Challenge` necessarily tells a stranger this node's name, address, cluster name, versions and
 clock: they are no secrets. Versions are compared at once, since without a common one nothing else has a meaning, and
 so is the uid (a node that reached itself). Facts are compared only once the other end has proved the secret, so that
-no stranger can make a node believe that it is misconfigured; the end that notices says exactly what differs. The
-cluster name in the key is the initiator's as it was announced: the same secret in two clusters proves itself, and
-then the names are found to differ, which says more than "the secrets differ".
+no stranger can make a node believe that it is misconfigured; the end that notices says exactly what differs. Of a
+client only the cluster is compared: it places nothing and stamps nothing. The cluster name in the key is the
+initiator's as it was announced: the same secret in two clusters proves itself, and then the names are found to differ,
+which says more than "the secrets differ".
 
 A secret on one end only is an error on both ends, never a reason to go on without. A `Refusal` is not authenticated:
 it may end a link, never begin one, and its text is cut and cleaned before it is shown.
@@ -315,7 +316,8 @@ class Handshake:
         assert self._their_facts is not None and self._their_identity is not None
         mine, theirs = self.facts, self._their_facts
         my_name, their_name = self.me.name, self._their_identity.name
-        for what in ("cluster", "partitions", "placement_seed"):
+        both_members = self.me.role == self._their_identity.role == "member"
+        for what in ("cluster", "partitions", "placement_seed") if both_members else ("cluster",):
             if (my_value := getattr(mine, what)) != (their_value := getattr(theirs, what)):
                 raise ConfigError(
                     f"{my_name} has {my_value!r} and {their_name} has {their_value!r}",
@@ -323,7 +325,7 @@ class Handshake:
                     todo="all nodes of a cluster need the same",
                 )
         ahead_seconds = (theirs.wall_milliseconds - mine.wall_milliseconds) / 1000
-        if abs(ahead_seconds) > self._clock_ahead_max_seconds:
+        if both_members and abs(ahead_seconds) > self._clock_ahead_max_seconds:
             # Both directions: the end that is behind would refuse this one, a message later.
             ahead, behind = (their_name, my_name) if ahead_seconds > 0 else (my_name, their_name)
             raise ConfigError(
