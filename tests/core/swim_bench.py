@@ -20,7 +20,7 @@ from roost.core.membership import (
     Tick,
 )
 from roost.core.transitions import Standing, Trigger, standing_of
-from tests.core.swim_world import entry
+from tests.core.swim_runner import entry
 
 __all__ = ["FRIEND", "SUBJECT", "Bench"]
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
 from roost.config import PROFILES, Timings
-from roost.core.gossip import Entry, Gossip, Health
+from roost.core.gossip import Gossip, Health
 from roost.core.membership import (
     Contact,
     ContactFailed,
@@ -36,8 +36,9 @@ from roost.core.membership import (
     Tick,
 )
 from roost.core.view import is_live
+from tests.core.swim_runner import Runner, entry
 
-__all__ = ["Runner", "World", "entry"]
+__all__ = ["World"]
 
 CONNECT_SECONDS = 1.0
 """A silent host is given up after so long."""
@@ -45,54 +46,11 @@ STEPS_PER_SECOND_MAX = 4000
 """More steps of one node in a virtual second are a storm."""
 
 
-def entry(name: str, uid: int, *, started: int = 0, address: str = "", **fields: object) -> Entry:
-    """A fresh entry; `started` is the uid unless it matters."""
-    me = Entry(name, uid, started or uid, 1, "joining", Health.ALIVE, address or f"{name}:1")
-    return msgspec.structs.replace(me, **fields)
-
-
 @dataclass
 class Line:
     """An open link: what is on its way when it breaks is lost, but not when it is closed properly."""
 
     broken: bool = False
-
-
-@dataclass
-class Runner:
-    """One run of a node: its machine, and what it has told its shell."""
-
-    machine: Membership
-    state: str = "running"  # running, frozen (neither answers nor refuses), dead, stopped
-    ready_seconds: float = 0.01
-    seen: dict[int, Entry] = field(default_factory=dict)
-    changes: list[tuple[float, MemberChanged]] = field(default_factory=list)
-    joined_at: float | None = None
-    conflict: Entry | None = None
-    sent: int = 0
-    sent_bytes: int = 0
-    wake: float = 0.0
-    recent: list[float] = field(default_factory=list)
-
-    @property
-    def uid(self) -> int:
-        return self.machine.me.uid
-
-    @property
-    def name(self) -> str:
-        return self.machine.me.name
-
-    @property
-    def address(self) -> str:
-        return self.machine.me.address
-
-    def went_down(self, since: float) -> list[str]:
-        """The names of members that this node took for down from then on."""
-        return [
-            change.after.name
-            for at, change in self.changes
-            if at >= since and change.after.health == Health.DOWN and not change.forgotten
-        ]
 
 
 class World:

@@ -11,7 +11,8 @@ import pytest
 import xxhash
 
 from roost.config import PROFILES
-from tests.core.swim_world import Runner, World
+from tests.core.swim_runner import Runner
+from tests.core.swim_world import World
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 

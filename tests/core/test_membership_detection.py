@@ -7,7 +7,8 @@ import pytest
 from roost.config import PROFILES
 from roost.core.gossip import Health
 from roost.core.membership import SelfChanged
-from tests.core.swim_world import Runner, World
+from tests.core.swim_runner import Runner
+from tests.core.swim_world import World
 
 LOCAL = PROFILES["local"]
 LAN = PROFILES["lan"]

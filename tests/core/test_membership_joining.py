@@ -7,7 +7,8 @@ import itertools
 import pytest
 
 from roost.core.membership import Contact, Forget, LeaveAsked, LinkOpened, Tick
-from tests.core.swim_world import Runner, World
+from tests.core.swim_runner import Runner
+from tests.core.swim_world import World
 
 
 def test_a_lone_node_joins_goes_up_and_is_settled_at_once() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from roost.core.dissemination import Rumours, tellings_max
 from roost.core.gossip import Entry, Health, Report, State
 from roost.core.view import MARKS_MAX, View, digest_of, is_live, merge
-from tests.core.swim_world import entry
+from tests.core.swim_runner import entry
 
 STATES: list[State] = ["joining", "up", "leaving", "left"]
 

@@ -9,7 +9,7 @@ from roost.core.gossip import Ack, Health, Nack, Ping, PingRequest, Report, Sync
 from roost.core.membership import ContactFailed, LeaveAsked, LinkLost, LinkOpened, Received, SelfChanged, Tick
 from roost.core.probing import ASKED_MAX
 from tests.core.swim_bench import FRIEND, SUBJECT, Bench
-from tests.core.swim_world import entry
+from tests.core.swim_runner import entry
 
 LAN = PROFILES["lan"]
 

@@ -6,7 +6,8 @@ import pytest
 
 from roost.core.gossip import Ping, Sync
 from roost.core.membership import GoUp, NameConflict, Received, SendGossip
-from tests.core.swim_world import Runner, World, entry
+from tests.core.swim_runner import Runner, entry
+from tests.core.swim_world import World
 
 
 def knows(runner: Runner, uid: int) -> bool:

@@ -21,7 +21,7 @@ from roost.core.membership import (
 )
 from roost.core.transitions import OTHERS, OWN, Standing, Trigger, transition_tables
 from tests.core.swim_bench import FRIEND, SUBJECT, Bench
-from tests.core.swim_world import entry
+from tests.core.swim_runner import entry
 
 DOCS = Path(__file__).parents[2] / "docs" / "membership.md"
 
