@@ -29,7 +29,7 @@ _ENTROPY_BITS_MIN = 80
 """Of the characters as they occur, by Shannon. 32 random hexadecimal digits come out at about 110."""
 _WELL_KNOWN = ("changeme", "default", "example", "insecure", "letmein", "password", "qwerty", "secret", "yourkey")
 """No random text contains these but by a chance of one in 10**8."""
-_TODO = "make one with `roost secret new`"
+_ADVICE = "make one with `roost secret new`"
 
 
 def new_secret() -> str:
@@ -46,11 +46,11 @@ class Keyring:
 
     def __init__(self, *secrets: str, where: str = "secret") -> None:
         if not secrets:
-            raise ConfigError("there is no secret in it", where=where, todo=_TODO)
+            raise ConfigError("there is no secret in it", where=where, todo=_ADVICE)
         for number, secret in enumerate(secrets, 1):
             if wrong := weakness(secret):
                 which = f"secret {number} of {len(secrets)}" if len(secrets) > 1 else "the secret"
-                raise ConfigError(f"{which} {wrong}", where=where, todo=_TODO)
+                raise ConfigError(f"{which} {wrong}", where=where, todo=_ADVICE)
         self._secrets = tuple(secret.encode() for secret in dict.fromkeys(secrets))
 
     @classmethod
@@ -99,7 +99,7 @@ def _read(path: str) -> list[str]:
             # What is checked is the file that is read, not whatever has its name by then.
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise ConfigError("is no regular file", where=where, todo=_TODO)
+                raise ConfigError("is no regular file", where=where, todo=_ADVICE)
             content = stream.read(_FILE_BYTES_MAX + 1)
     except OSError as error:
         todo = f"make it with `roost secret new > {path}; chmod 600 {path}`"
@@ -112,7 +112,7 @@ def _read(path: str) -> list[str]:
     try:
         lines = [line.strip() for line in content.decode().splitlines()]
     except UnicodeDecodeError as error:
-        raise ConfigError("is no text", where=where, todo=_TODO) from error
+        raise ConfigError("is no text", where=where, todo=_ADVICE) from error
     return [line for line in lines if line and not line.startswith("#")]
 
 

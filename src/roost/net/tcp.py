@@ -44,7 +44,7 @@ COMPLAINTS_MAX = 20
 COMPLAINTS_SECONDS = 10.0
 """So many connections that were turned away are logged one by one in so many seconds, the others are counted."""
 
-_LISTEN_TODO = {
+_LISTEN_ADVICE = {
     errno.EADDRINUSE: "stop what listens there, or choose another port (0 picks a free one)",
     errno.EADDRNOTAVAIL: "bind an address of this host",
     errno.EACCES: "choose a port above 1023",
@@ -85,7 +85,7 @@ class TcpTransport:
             todo = "bind an address of this host"
             raise ConfigError(f"{host} has no address: {error.strerror}", where=where, todo=todo) from error
         except OSError as error:
-            todo = _LISTEN_TODO.get(error.errno or 0, "choose another address")
+            todo = _LISTEN_ADVICE.get(error.errno or 0, "choose another address")
             raise ConfigError(f"cannot listen: {_reason(error)}", where=where, todo=todo) from error
         self._servers.append(server)
         return format_address(host, server.sockets[0].getsockname()[1])
