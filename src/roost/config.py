@@ -86,7 +86,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A connection that has not proved itself by then is closed."""
     idle_seconds: float = 60.0
     """A link without traffic for so long is closed; it opens again at the next use."""
-    link_silent_seconds: float = 10.0
+    link_silent_seconds: float = 20.0
     """What was sent and is not acknowledged for so long breaks the link, and one that is silent is asked whether it
     lives: a peer whose host vanished without a word is noticed, even where membership reaches it by another way."""
     reconnect_seconds_max: float = 2.0

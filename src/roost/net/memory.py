@@ -19,6 +19,8 @@ from roost.net.transport import ConnectionRefused, Link, LinkOwner
 __all__ = ["MemoryNetwork", "MemoryTransport"]
 
 HANDSHAKE_BYTES_MAX = 4096
+RETRANSMIT_SECONDS_MAX = 2.0
+"""Losses alone delay a datagram by about so much at most; longer silence is what cuts are for."""
 
 
 class MemoryNetwork:
@@ -87,7 +89,7 @@ class MemoryNetwork:
         seconds = self.delay_seconds + self.rng.random() * self.jitter_seconds
         seconds += self.slow.get(source, 0.0) + self.slow.get(target, 0.0)
         wait = self.retransmit_seconds
-        while self.loss and self.rng.random() < self.loss:
+        while self.loss and seconds < RETRANSMIT_SECONDS_MAX and self.rng.random() < self.loss:
             seconds += wait
             wait *= 2
         return seconds
