@@ -141,7 +141,12 @@ class _Carrier(Coroutine[Any, Any, None]):
         error = kind if isinstance(kind, BaseException) else (value or kind())
         if self._work is None:
             raise error
-        self._resumed = True
+        if not self._resumed:
+            self._resumed = True
+            # A task that is cancelled cancels what it waits for, and hears of it from there; this one does not wait yet.
+            awaited = self._awaited
+            if isinstance(error, asyncio.CancelledError) and isinstance(awaited, asyncio.Future) and awaited.cancel():
+                return awaited
         return self._step(self._work.throw, error)
 
     def _step(self, step: Callable[[Any], Any], argument: Any) -> Any:

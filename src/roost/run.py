@@ -66,6 +66,7 @@ class Run:
         self.name = settings.name
         self.uid = int.from_bytes(runtime.token(8), "big") >> 1 or 1
         self.placement_seed = seed_of(settings.cluster) if settings.placement_seed is None else settings.placement_seed
+        self.closed = False
         self._library = library
         self._ended = ended
         self._services: dict[str, int] = {}
@@ -139,8 +140,10 @@ class Run:
 
     async def close(self) -> None:
         """Stop at once, without a word to the cluster but the closing of links."""
+        self.closed = True
         if not self._up.done():
-            self._up.cancel()
+            self._up.set_exception(Unreachable(f"{self.name} was stopped before it was up", node=self.name))
+            self._up.exception()  # whoever started it may be gone already
         self.messaging.stop()
         self.members.stop()
         await self.peers.close()
@@ -250,6 +253,8 @@ class Run:
             self._peer(uid).cast(service, method, msgspec.Raw(body))
 
     def _peer(self, uid: int) -> Peer:
+        if self.closed:
+            raise Unreachable(f"{self.name} has stopped", node=self.name)
         entry = self.members.get(uid)
         if entry is None:
             raise Unreachable(f"no member has the uid {uid:016x}")

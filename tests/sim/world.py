@@ -202,9 +202,9 @@ class World:
             node = rng.choice(ready)
             key = rng.choice(keys)
             act = rng.choice([self._put, self._get, self._hit])
-            self.operations += 1
             try:
                 await act(node, key, self.known[key])
+                self.operations += 1
             except FORGIVEN as error:
                 self._forgive(node, error)
 

@@ -139,9 +139,9 @@ class Peer(Outbound):
     def reply(self, number: int, body: msgspec.Raw) -> None:
         """Answer a call. Never refuses: a peer that does not read its answers is cut off instead.
 
-        Without a link the answer is dropped: the caller's end has failed the call when the link broke.
+        Without any link the answer is dropped: the caller's end has failed the call when the link broke.
         """
-        if self.outbound is not None:
+        if self.outbound is not None or self.sessions:
             self.send(Reply(number, body), len(body), must=True)
 
     # the link
@@ -159,17 +159,26 @@ class Peer(Outbound):
         self._stalled = session.link.paused
         self.flush()
 
-    def follow(self, session: Session) -> None:
+    def follow(self, session: Session) -> bool:
         """The other end has turned to a newer link, so the one that this end uses broke unnoticed: turn as well."""
         sessions = self.sessions
         if self.outbound is not None and sessions.index(session) > sessions.index(self.outbound):
             self.flush()
             self._use(session)
+            return True
+        return False
 
-    def stop_using(self, session: Session) -> None:
+    def restart_stream(self) -> None:
+        """The other end lost a link, and on it perhaps what it said of credit: count anew, on the same link."""
+        if self.outbound is not None:
+            self.flush()
+            self._use(self.outbound)
+
+    def stop_using(self, session: Session, *, gone: bool = False) -> None:
         """Turn to another link for sending, if there is one; no order is lost, the stream changes."""
         if self.outbound is session:
-            self.flush()
+            if not gone:
+                self.flush()
             self.outbound = None
             self._stalled = True
             spare = next((other for other in self.sessions if other is not session and not other.bye_said), None)
@@ -190,7 +199,7 @@ class Peer(Outbound):
                 future = self.pending.pop(number)[0]
                 if not future.done():
                     future.set_exception(error)
-        self.stop_using(session)
+        self.stop_using(session, gone=True)
         self._scheduled = bool(self._out) and self.outbound is not None
         if self._scheduled:
             self._loop.call_soon(self.flush)

@@ -239,6 +239,17 @@ class Peers(SessionOwner):
     def admit(self, session: Session, identity: Identity) -> Peer:
         if self._closed:
             raise AuthError(f"{self.me.name} is stopping")
+        known = self.by_uid.get(identity.uid)
+        if known is not None:
+            if (known.name, known.role, known.address or identity.address) != (
+                identity.name,
+                identity.role,
+                identity.address,
+            ):
+                raise AuthError(
+                    f"{identity.name} at {identity.address} claims to be the run {known.uid:016x} of {known.name}"
+                )
+            return known
         peer = self.get(identity.uid, identity.name, identity.address)
         peer.role = identity.role
         return peer

@@ -31,6 +31,8 @@ __all__ = ["Handler", "Here", "Switchboard", "SwitchboardOwner"]
 
 log = logging.getLogger("roost.net")
 
+FRAME_BYTES_SPARE = 4096
+"""For what is in a frame besides one large body."""
 Body = bytes | Raw
 Handler = Callable[[int, Call], Body | Coroutine[Any, Any, Any]]
 
@@ -54,9 +56,12 @@ class Switchboard:
         self._runtime = runtime
         self._owner = owner
         self._arm = arm
+        self._closed = False
+        self._body_bytes_max = settings.frame_bytes_max - FRAME_BYTES_SPARE
         self._eager = Eager(runtime)
 
     def close(self) -> None:
+        self._closed = True
         self._eager.close()
 
     def incoming(self, session: Session, frame: memoryview) -> None:
@@ -89,8 +94,8 @@ class Switchboard:
             if isinstance(envelope, Stream) and envelope.number > peer.stream_in:
                 peer.stream_in = envelope.number
                 peer.inbound = session
-                if envelope.number > 1:
-                    peer.follow(session)
+                if envelope.number > 1 and not peer.follow(session):
+                    peer.restart_stream()
                 self._owner.flow(peer, envelope)
                 return envelopes[:position] + envelopes[position + 1 :]
         return [envelope for envelope in envelopes if isinstance(envelope, News | Bye)]
@@ -113,6 +118,9 @@ class Switchboard:
                     running[0].cancel()
             case Sent():
                 pass
+            case Stream() if envelope.number > peer.stream_in:
+                peer.stream_in = envelope.number
+                self._owner.flow(peer, envelope)
             case Credit() | Bounced():
                 self._owner.flow(peer, envelope)
             case Bye():
@@ -140,7 +148,15 @@ class Switchboard:
             self._fail(peer, call.id, error)
             return
         if call.id:
-            peer.reply(call.id, answer)
+            self._reply(peer, call.id, answer)
+
+    def _reply(self, peer: Peer, number: int, body: Raw) -> None:
+        if len(body) <= self._body_bytes_max:
+            peer.reply(number, body)
+        else:  # would break the link, for everyone on it
+            text = f"the answer of {self.name} has {len(body)} bytes, more than a frame: ask for less"
+            limit = self._body_bytes_max
+            self._fail(peer, number, Overloaded(text, what="frame_bytes_max", limit=limit, may_have_run=True))
 
     def _step(self, peer: Peer, call: Call, work: Coroutine[Any, Any, Any], gives_values: bool) -> Any:
         """The body of the answer if `work` never waits, else SUSPENDED."""
@@ -172,7 +188,7 @@ class Switchboard:
                 error = unencodable
             else:
                 if number:
-                    peer.reply(number, body)
+                    self._reply(peer, number, body)
                 return
         if gives_values and isinstance(error, RoostError):
             error.may_have_run = True  # this handler has run, whatever the error says of a call that it made itself
@@ -184,7 +200,10 @@ class Switchboard:
 
     def _fail(self, peer: Peer, number: int, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):
-            error = Unreachable(f"{self.name} ended the call: it is stopping", node=self.name, may_have_run=True)
+            if self._closed:
+                error = Unreachable(f"{self.name} ended the call: it is stopping", node=self.name, may_have_run=True)
+            else:
+                error = DeadlineExceeded(f"the handler on {self.name} was cancelled: its time was over")
         if number:
             if peer.outbound is not None or isinstance(peer, Here):
                 peer.send(to_failure(number, error), must=True)

@@ -69,7 +69,9 @@ class Inbox(Generic[M]):
             try:
                 await reader
             except asyncio.CancelledError:
-                if reader.done() and not reader.cancelled() and self._letters:
+                if reader in self._readers:
+                    self._readers.remove(reader)
+                elif reader.done() and not reader.cancelled() and self._letters:
                     self._wake_one()
                 raise
         uid, letter, windowed = self._letters.popleft()
@@ -128,5 +130,6 @@ class Window:
         while self.waiting and room > 0:
             future = self.waiting.popleft()
             if not future.done():
-                future.set_result(None)
+                self.outstanding += 1  # on behalf of whoever wakes, so that nobody else takes its place
                 room -= 1
+                future.set_result(None)

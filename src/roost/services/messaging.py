@@ -37,6 +37,7 @@ M = TypeVar("M", bound=Message)
 R = TypeVar("R")
 ASK, INBOX = "ask", "inbox"
 NOTHING = b"\xc0"
+TIMEOUT_SECONDS_MAX = 1e7
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -82,13 +83,18 @@ class Messaging:
             window.give(window.outstanding, self._settings.inbox_messages_max)
         if window.waiting or window.outstanding >= self._settings.inbox_messages_max:
             await self._credit_of(peer, kind, window)
-        if peer.held_bytes:
-            await peer.room(self._call_seconds)
-        window.outstanding += 1
-        peer.cast(INBOX, kind, body)
+        else:
+            window.outstanding += 1
+        try:
+            if peer.held_bytes:
+                await peer.room(self._call_seconds)
+            peer.cast(INBOX, kind, body)
+        except BaseException:
+            window.give(1, self._settings.inbox_messages_max)
+            raise
 
     async def _credit_of(self, peer: Peer, kind: str, window: Window) -> None:
-        """Wait until the receiver has read some."""
+        """Wait until the receiver has read some; the room is taken on return."""
         limit = self._settings.inbox_messages_max
         future: asyncio.Future[None] = self._loop.create_future()
         window.waiting.append(future)
@@ -98,10 +104,14 @@ class Messaging:
         except TimeoutError as error:
             text = f"{peer.name} has {limit} {kind} messages of this node unread: wait, or read faster there"
             raise Overloaded(text, what="inbox_messages_max", limit=limit) from error
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                window.give(1, limit)
+            raise
         finally:
             if future in window.waiting:
                 window.waiting.remove(future)
-        if peer.uid not in self._peers.by_uid or self._members.get(peer.uid) is None:
+        if self._windows.get((peer.uid, kind)) is not window:
             raise Unreachable(f"{peer.name} is gone", node=peer.name)
 
     async def ask(self, to: str, request: Request[R], timeout: float | None) -> R:
@@ -110,7 +120,7 @@ class Messaging:
         if len(body) > self._bytes_max:
             self._refuse_large(request, len(body))
         peer = self._targets.get(to) or self._target(to)
-        seconds = self._call_seconds if timeout is None else timeout
+        seconds = self._call_seconds if timeout is None else _checked(timeout)
         if peer.held_bytes:
             started = self._loop.time()
             await peer.room(seconds)
@@ -135,7 +145,7 @@ class Messaging:
     async def broadcast(self, message: Message, timeout: float | None) -> Delivery:
         kind = kind_of(type(message))
         body = self._encoded(message)
-        seconds = self._settings.call_seconds if timeout is None else timeout
+        seconds = self._call_seconds if timeout is None else _checked(timeout)
         missed: dict[str, RoostError] = {}
         sent: dict[str, asyncio.Future[msgspec.Raw]] = {}
         for member in self._members:
@@ -275,9 +285,7 @@ class Messaging:
                     log.warning("%s drops %s messages: nobody reads them there (node.inbox)", peer.name, kind)
             case Stream():
                 for kind, inbox in self._inboxes.items():
-                    unread = inbox.restart(peer.uid)
-                    if unread:
-                        peer.send(Credit(kind, -unread), must=True)
+                    peer.send(Credit(kind, -inbox.restart(peer.uid)), must=True)
 
     def _give_credit(self, uid: int, kind: str, count: int) -> None:
         peer = self._peers.by_uid.get(uid)
@@ -300,3 +308,14 @@ class Messaging:
         self._targets.clear()
         for inbox in self._inboxes.values():
             inbox.end()
+
+
+def _checked(timeout: float) -> float:
+    """A user's timeout. What is no number of seconds must not get into a frame that others share."""
+    if not isinstance(timeout, int | float) or not 0 < timeout <= TIMEOUT_SECONDS_MAX:
+        raise ConfigError(
+            f"timeout={timeout!r} is no number of seconds above 0",
+            where="timeout",
+            todo=f"give one up to {TIMEOUT_SECONDS_MAX:.0f}, or none for call_seconds",
+        )
+    return timeout

@@ -85,6 +85,7 @@ class Cluster:
         self._hosts: dict[str, _Host] = {}
         self._checker: asyncio.TimerHandle | None = None
         self._broken: AssertionError | None = None
+        loop.set_exception_handler(self._failed)
 
     def __repr__(self) -> str:
         return f"<Cluster seed {self.seed!r}: {', '.join(repr(host.node) for host in self._hosts.values())}>"
@@ -130,6 +131,11 @@ class Cluster:
     async def _launch(
         self, host: str, name: str, seeds: Iterable[str] | None, skew_seconds: float, settings: dict[str, Any]
     ) -> Node:
+        if asyncio.get_running_loop() is not self.loop:
+            raise RuntimeError(
+                "this test runs on another event loop than its cluster: take the marks and the automatic mode of "
+                "other asyncio plugins off it; the roost plugin runs async tests that use `cluster` by itself"
+            )
         if seeds is None:
             seeds = [node.address for node in self.nodes[:1]]
         given: dict[str, Any] = {**self._settings, "bind": f"{host}:7400", "seeds": list(seeds), **settings}
@@ -289,6 +295,13 @@ class Cluster:
         return "\n".join(lines)
 
     # checking
+
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception in a callback of the loop, which asyncio would only log: an invariant's is everybody's."""
+        error = context.get("exception")
+        if isinstance(error, AssertionError) and self._broken is None:
+            self._broken = error
+        loop.default_exception_handler(context)
 
     def _observe(self, source: str, target: str, frame: bytes) -> None:
         self.trace.update(f"{self.loop.time():.9f} {source} {target} ".encode())
