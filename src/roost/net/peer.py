@@ -188,9 +188,13 @@ class Peer(Outbound):
                 self.need_link()
 
     def detach(self, session: Session, error: RoostError) -> None:
-        """The link is gone: calls that were written may have run, and fail with `error`; the rest awaits a new link."""
+        """The link is gone: calls that were written may have run, and fail with `error`; the rest awaits a new link.
+
+        After a good-bye from both ends nothing was under way, and nothing fails.
+        """
         self.sessions.remove(session)
-        mattered = session is self.outbound or session is self.inbound
+        parted = session.bye_said and session.bye_heard
+        mattered = (session is self.outbound or session is self.inbound) and not parted
         if session is self.inbound:
             self.inbound = None
         if mattered:

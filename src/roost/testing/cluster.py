@@ -43,6 +43,11 @@ class SimulatedRuntime(Runtime):
         self.skew_seconds = 0.0
         self.dead = False
 
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        super()._ended(task)
+        if not task.cancelled() and isinstance(error := task.exception(), AssertionError):
+            self.loop.call_exception_handler({"message": f"{task.get_name()} failed", "exception": error})
+
     def wall(self) -> float:
         return EPOCH_SECONDS + self.loop.time() + self.skew_seconds
 
