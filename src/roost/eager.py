@@ -143,7 +143,7 @@ class _Carrier(Coroutine[Any, Any, None]):
             raise error
         if not self._resumed:
             self._resumed = True
-            # A task that is cancelled cancels what it waits for, and hears of it from there; this one does not wait yet.
+            # A cancelled task cancels what it waits for, and hears of it from there; this one does not wait yet.
             awaited = self._awaited
             if isinstance(error, asyncio.CancelledError) and isinstance(awaited, asyncio.Future) and awaited.cancel():
                 return awaited

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
+from weakref import WeakKeyDictionary
 
 from roost.config import Options, Settings
 from roost.errors import ConfigError, RoostError
@@ -72,7 +73,6 @@ class Node:
         self._handle_signals = handle_signals
         self._run: Run | None = None
         self._leaving: asyncio.Task[None] | None = None
-        self._stopping: asyncio.Task[None] | None = None
         self._failure: RoostError | None = None
         self._services: dict[str, KV[Any, Any] | Partitions[Any, Any]] = {}
 
@@ -138,6 +138,8 @@ class Node:
         try:
             await run.leave()
         finally:
+            if not _ending:  # else the handler stays until all have left
+                self._release_sigterm()
             self._leaving = None
             if self._run is run:
                 self._run = None
@@ -146,6 +148,7 @@ class Node:
         """End without a word, as a crash would: nothing is handed off, the others find out by themselves."""
         run, self._run = self._run, None
         if run is not None:
+            self._release_sigterm()
             await run.close()
 
     async def __aenter__(self) -> Self:
@@ -168,22 +171,24 @@ class Node:
             run.runtime.loop.create_task(self.stop(), name="stop")
 
     def _catch_sigterm(self) -> None:
-        """SIGTERM means leave, unless the application handles it itself."""
+        """SIGTERM means leave, for every node of this loop, unless the application handles it itself."""
         if not self._handle_signals or threading.current_thread() is not threading.main_thread():
             return
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGTERM, self._on_sigterm, loop)
+        loop = asyncio.get_running_loop()
+        nodes = _leaving_on_sigterm.setdefault(loop, [])
+        if not nodes and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            loop.add_signal_handler(signal.SIGTERM, _on_sigterm, loop)
+        elif not nodes:
+            return
+        nodes.append(self)
 
-    def _on_sigterm(self, loop: asyncio.AbstractEventLoop) -> None:
-        async def leave_and_end() -> None:
-            await self.stop()
-            loop.remove_signal_handler(signal.SIGTERM)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-        if self._stopping is None:
-            log.info("%s: SIGTERM, leaving", self.name)
-            self._stopping = loop.create_task(leave_and_end(), name="leave")
+    def _release_sigterm(self) -> None:
+        loop = asyncio.get_running_loop()
+        nodes = _leaving_on_sigterm.get(loop, [])
+        if self in nodes:
+            nodes.remove(self)
+            if not nodes:
+                loop.remove_signal_handler(signal.SIGTERM)
 
     @property
     def _running(self) -> Run:
@@ -295,11 +300,12 @@ class Node:
         `key` is the keys' type (str): any hashable type that msgspec knows. A `handler`, a `KeyValuePartition` of the
         user's, adds commands for `gather`. With `host=False` this node only calls. Open it once on every node that
         shall host it, with the same options: others are a ConfigError. One copy is kept; a node that crashes takes
-        its part with it.
+        its part with it. Returns when the live members know that this node hosts it.
         """
         run = self._running
         store = await open_kv(run, name, value, key=key, handler=handler, host_here=host)
         self._services[f"kv:{name}"] = store
+        await run.members.agree()
         return store
 
     async def partitions(self, name: str, handler: type[H], *, host: bool = True) -> Partitions[Any, H]:
@@ -307,8 +313,10 @@ class Node:
 
         Open it once on every node that shall host it; `host=False` only calls. See `roost.Partition`.
         """
-        service = await open_partitions(self._running, name, handler, host_here=host)
+        run = self._running
+        service = await open_partitions(run, name, handler, host_here=host)
         self._services[f"partitions:{name}"] = service
+        await run.members.agree()
         return service
 
     # what operators see
@@ -338,3 +346,21 @@ class Node:
             "messages_dropped": run.messaging.dropped,
             "services": {name: service.status() for name, service in self._services.items()},
         }
+
+
+_leaving_on_sigterm: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Node]] = WeakKeyDictionary()
+_ending: set[asyncio.Task[None]] = set()
+
+
+def _on_sigterm(loop: asyncio.AbstractEventLoop) -> None:
+    """Let every node of the loop leave, then end the process as the signal would have."""
+
+    async def leave_and_end() -> None:
+        nodes = list(_leaving_on_sigterm.get(loop, []))
+        log.info("SIGTERM: %s leave", ", ".join(node.name for node in nodes))
+        await asyncio.gather(*(node.stop() for node in nodes), return_exceptions=True)
+        loop.remove_signal_handler(signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if not _ending:
+        _ending.add(loop.create_task(leave_and_end(), name="leave"))

@@ -197,9 +197,10 @@ class Run:
             return
         if alone and [seed for seed in self.settings.seeds if seed != self.members.me.address]:
             log.warning(
-                "%s: no seed answered within %s s; it starts alone and keeps trying",
+                "%s: no seed answered within %s s; it starts alone and keeps trying (%s)",
                 self.name,
                 self.settings.form_alone_seconds,
+                "; ".join(f"{seed}: {self._warned.get(seed, 'no answer')}" for seed in self.settings.seeds),
             )
         self.runtime.loop.call_soon(self._go_up)
 
@@ -228,6 +229,21 @@ class Run:
         if after.uid == self.uid:
             return
         self.messaging.member_changed(after.name, after.uid, gone=gone)
+        for service, digest in after.services.items():
+            mine = self._services.get(service)
+            if (
+                not gone
+                and mine is not None
+                and mine != digest
+                and (before is None or before.services != after.services)
+            ):
+                log.error(
+                    "%s: %s hosts %s with other options: open it with the same types and handler on both, "
+                    "or what one writes the other cannot read",
+                    self.name,
+                    after.name,
+                    service,
+                )
         if forgotten:
             self.peers.forget(after.uid)
         elif gone:

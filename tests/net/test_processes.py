@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import signal
+import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -95,3 +96,29 @@ async def test_a_stopped_process_is_suspected_and_comes_back_as_itself(tmp_path:
         await node.ready(3)
         assert node.members["b"].uid == uid
         assert await node.ask("b", WhoAreYou()) == "b"
+
+
+TWO_NODES = """
+import asyncio, os, signal
+import roost
+
+async def main() -> None:
+    a = roost.Node("a", bind="127.0.0.1:0", profile="local")
+    await a.start()
+    b = roost.Node("b", bind="127.0.0.1:0", profile="local", seeds=[a.address])
+    await b.start()
+    await b.ready(2)
+    await a.stop()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.Event().wait()
+
+import logging
+logging.basicConfig(level=logging.INFO)
+asyncio.run(main())
+"""
+
+
+def test_sigterm_is_heard_by_the_nodes_that_still_run() -> None:
+    done = subprocess.run([sys.executable, "-c", TWO_NODES], capture_output=True, text=True, timeout=30)
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    assert "SIGTERM: b leave" in done.stderr

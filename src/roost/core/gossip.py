@@ -10,12 +10,34 @@ Source: A. Das, I. Gupta, A. Motivala, "SWIM", DSN 2002, sections 3 and 4.
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 from typing import Literal
 
 import msgspec
 
-__all__ = ["Ack", "Entry", "Gossip", "Health", "Nack", "Ping", "PingRequest", "Report", "State", "Sync"]
+__all__ = [
+    "ADDRESS",
+    "ADDRESS_CHARS_MAX",
+    "NAME",
+    "NAME_CHARS_MAX",
+    "Ack",
+    "Entry",
+    "Gossip",
+    "Health",
+    "Nack",
+    "Ping",
+    "PingRequest",
+    "Report",
+    "State",
+    "Sync",
+]
+
+NAME_CHARS_MAX = 128
+ADDRESS_CHARS_MAX = 255
+NAME = re.compile(rf"[A-Za-z0-9_.:@\[\]-]{{1,{NAME_CHARS_MAX}}}")
+"""What a node's name may be: it goes to logs, terminals and addresses."""
+ADDRESS = re.compile(rf"[!-~]{{0,{ADDRESS_CHARS_MAX}}}")
 
 State = Literal["joining", "up", "leaving", "left"]
 

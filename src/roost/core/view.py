@@ -14,12 +14,10 @@ Source: A. Das, I. Gupta, A. Motivala, "SWIM", DSN 2002, section 4.2 (precedence
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 from xxhash import xxh3_64_intdigest
 
-from roost.core.gossip import Entry, Health, Report
+from roost.core.gossip import ADDRESS, NAME, Entry, Health, Report
 
 __all__ = ["View", "digest_of", "in_ring", "is_live", "is_valid", "merge"]
 
@@ -28,6 +26,7 @@ MARKS_MAX = 4096
 REPORTS_SPARE = 256
 """Reports kept of members whose entries have not arrived yet."""
 MASK = (1 << 64) - 1
+WEIGHT_MIN, WEIGHT_MAX = 0.001, 1000.0
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 
@@ -44,7 +43,9 @@ def in_ring(entry: Entry) -> bool:
 
 def is_valid(entry: Entry) -> bool:
     """Whether the entry can be taken in: what fails this breaks the protocol and is ignored."""
-    return entry.uid > 0 and bool(entry.name) and math.isfinite(entry.weight) and entry.weight >= 0
+    named = NAME.fullmatch(entry.name) is not None and ADDRESS.fullmatch(entry.address) is not None
+    placed = entry.weight == 0 or WEIGHT_MIN <= entry.weight <= WEIGHT_MAX  # what a ring takes; false for nan
+    return entry.uid > 0 and named and placed and entry.zone.isprintable()
 
 
 def merge(a: Entry, b: Entry) -> Entry:

@@ -35,6 +35,7 @@ __all__ = ["Member", "MemberDown", "MemberEvent", "MemberLeft", "MemberSuspect",
 log = logging.getLogger("roost.members")
 
 WATCH_EVENTS_MAX = 100_000
+AGREE_SECONDS = 2.0
 TICK_SECONDS_MIN = 0.001
 """Loops may run timers a little early; the machine is not asked more often than this whether something is due."""
 MemberState = Literal["joining", "up", "leaving", "left", "suspect", "down"]
@@ -153,6 +154,18 @@ class Members:
             await future
 
     # for the node
+
+    async def agree(self) -> None:
+        """Wait until the live members have the same view as this node, but not for long: one may be out of reach."""
+        if self._core is None or self._core.me.state != "up" or self.settled:
+            return
+        future: asyncio.Future[None] = self._runtime.loop.create_future()
+        self._waiters.append((0, future))
+        try:
+            async with asyncio.timeout(AGREE_SECONDS):
+                await future
+        except TimeoutError:
+            log.info("%s: not all members have heard of its last change yet", self._core.me.name)
 
     def entries(self) -> list[Entry]:
         return self._core.entries() if self._core is not None else []
@@ -287,7 +300,7 @@ class Members:
         if self._waiters and self.settled:
             for waiter in list(self._waiters):
                 count, future = waiter
-                if future.done() or self._is_ready(count):
+                if future.done() or count == 0 or self._is_ready(count):
                     self._waiters.remove(waiter)
                     if not future.done():
                         future.set_result(None)

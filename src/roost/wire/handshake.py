@@ -49,6 +49,7 @@ import msgspec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from roost.core.gossip import ADDRESS, ADDRESS_CHARS_MAX, NAME, NAME_CHARS_MAX
 from roost.errors import (
     AuthError,
     ConfigError,
@@ -77,14 +78,9 @@ __all__ = [
 HANDSHAKE_BYTES_MAX = 4096
 """No frame of the handshake is longer; of an unproven link no more is ever buffered."""
 NONCE_BYTES = 32
-NAME_CHARS_MAX = 128
-"""Names of nodes and clusters."""
-ADDRESS_CHARS_MAX = 255
 REASON_CHARS_MAX = 512
 """A refusal's text is cut to this."""
 
-_NAME = re.compile(rf"[A-Za-z0-9_.:@\[\]-]{{1,{NAME_CHARS_MAX}}}")
-_ADDRESS = re.compile(rf"[!-~]{{0,{ADDRESS_CHARS_MAX}}}")
 _CLUSTER = re.compile(rf"[^\x00-\x1f\x7f]{{1,{NAME_CHARS_MAX}}}")
 
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
@@ -365,13 +361,13 @@ TRANSITIONS: Final[
 
 def _identity_fault(identity: Identity) -> str:
     """What is wrong with it, in words; empty if nothing is."""
-    if not _NAME.fullmatch(identity.name):
+    if not NAME.fullmatch(identity.name):
         return f"a node's name has 1 to {NAME_CHARS_MAX} letters, digits and _ . : @ [ ] -, not {identity.name[:200]!r}"
     if not 1 <= identity.uid < 2**63:
         return "a uid is from 1 to 2**63 - 1"
     if identity.role not in ("member", "client"):
         return f"a role is member or client, not {identity.role[:40]!r}"
-    if not _ADDRESS.fullmatch(identity.address):
+    if not ADDRESS.fullmatch(identity.address):
         return f"an address has at most {ADDRESS_CHARS_MAX} printable characters"
     return ""
 
