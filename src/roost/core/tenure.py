@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from roost.core.transfer import Outgoing
 
 __all__ = [
+    "EXECUTING",
     "NO_RIGHT",
     "TRANSITIONS",
     "Book",

@@ -18,6 +18,7 @@ from roost.core.clock import HybridClock, stamp_of
 from roost.core.items import Change, Merge
 from roost.core.rights import Drained, Event, Heard, Message, NotHosting, Rights, Ticked
 from roost.core.tenure import (
+    EXECUTING,
     Changed,
     Effect,
     Handed,
@@ -199,7 +200,7 @@ class Hosting:
             body = encode(result)
             changes = handler._written()
             if changes:
-                if lane.slot.right is not right:
+                if lane.slot.right is not right or lane.slot.role not in EXECUTING:
                     text = f"partition {lane.partition} went to another holder while {method.name} ran: nothing changed"
                     raise Unavailable(text, may_have_run=True)
                 self.commit(lane, changes)

@@ -82,16 +82,29 @@ class Lane:
             raise Overloaded(text, what="queued_commands_max", limit=self.queued_max)
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.queue.append((woken, epoch, until))
+        while True:
+            await self._woken(woken)
+            right = self._rights.elsewhere(self.partition, epoch)
+            if right is None and self.slot.executes:
+                return
+            # Promised the turn, and in the same tick a cut-over began or a higher right was met.
+            if right is None:
+                woken = asyncio.get_running_loop().create_future()
+                self.queue.appendleft((woken, epoch, until))
+            self.end()
+            if right is not None:
+                raise NotHere(right.epoch, right.holder)
+
+    async def _woken(self, woken: asyncio.Future[None]) -> None:
+        """Wait for the turn. Whoever is cancelled here leaves no future behind that could be given one."""
         try:
             await woken
         except asyncio.CancelledError:
-            if woken.done() and not woken.cancelled() and woken.exception() is None:
+            if not woken.done():
+                woken.cancel()
+            elif not woken.cancelled() and woken.exception() is None:
                 self.end()
             raise
-        if not self.slot.executes:
-            # The lane was promised, and lost in the same moment: only a higher right takes it from a busy one.
-            self.end()
-            self.refuse_elsewhere(epoch)
 
     def end(self) -> None:
         """The command has ended: the next one, or the end of the drain."""
