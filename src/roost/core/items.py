@@ -202,8 +202,8 @@ class ItemSet:
         self.changed = None
 
     def chunk(self, keys: Sequence[bytes], start: int, bytes_max: int) -> tuple[list[Item], int]:
-        """The items under `keys[start:]`, as they are now, until `bytes_max` is reached (at least one, if any is left);
-        and where to go on from, whatever is written in between.
+        """The items under `keys[start:]`, as they are now, as many as fit into `bytes_max` (at least one, if any is
+        left: a large one goes alone); and where to go on from, whatever is written in between.
         """
         items: list[Item] = []
         size = 0
@@ -211,8 +211,10 @@ class ItemSet:
             item = self.items.get(keys[position])
             if item is None:
                 continue
-            items.append(item)
             size += weight_of(item)
+            if items and size > bytes_max:
+                return items, position
+            items.append(item)
             if size >= bytes_max:
                 return items, position + 1
         return items, len(keys)

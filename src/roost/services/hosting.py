@@ -28,7 +28,7 @@ from roost.core.tenure import (
     Stop,
     Took,
 )
-from roost.errors import NotFound, ProtocolError, RemoteError, RoostError, Unavailable
+from roost.errors import NotFound, Overloaded, ProtocolError, RemoteError, RoostError, Unavailable
 from roost.services.commands import Command, Gather, Gathered, Method
 from roost.services.host import Answer, Host, NotHere
 from roost.services.lanes import Lane
@@ -101,6 +101,7 @@ class Hosting:
         self._stepping = False
         self._outbox: dict[int, list[msgspec.Struct]] = {}
         self._flushing = False
+        self._batch_bytes = min(BATCH_BYTES, settings.message_bytes_max)
         self._collect_at = self._monotonic() + COLLECT_SECONDS
         self._progress: asyncio.Future[None] | None = None
 
@@ -145,6 +146,8 @@ class Hosting:
                 return quick(lane, command)
             return self._run_quick(lane, quick, command, self._until(call))
         if method == PEER_METHOD:
+            if uid not in self.placement.live:
+                raise ProtocolError(f"{uid:016x} is no live member here: only members speak of who holds what")
             for message in _decode_messages(call.body):
                 self.step(Heard(uid, message))
             return NOTHING
@@ -167,7 +170,12 @@ class Hosting:
         return self._monotonic() + (call.milliseconds / 1000 or self.host.settings.call_seconds)
 
     def commit(self, lane: Lane, changes: list[Change]) -> None:
-        """Write, under one new version."""
+        """Write, under one new version. Raises Overloaded, and writes nothing, if an item could never move."""
+        limit = self.host.settings.message_bytes_max
+        for key, value in changes:
+            if value is not None and len(key) + len(value) > limit:
+                text = f"an item of {len(key) + len(value)} bytes; message_bytes_max is {limit}: store parts"
+                raise Overloaded(text, what="message_bytes_max", limit=limit)
         lane.slot.items.write(changes, self.clock.tick(int(self.host.runtime.wall() * 1000)), self.host.uid)
 
     async def _run_quick(self, lane: Lane, quick: Quick, command: Command, until: float) -> bytes:
@@ -203,7 +211,11 @@ class Hosting:
                 if lane.slot.right is not right or lane.slot.role not in EXECUTING:
                     text = f"partition {lane.partition} went to another holder while {method.name} ran: nothing changed"
                     raise Unavailable(text, may_have_run=True)
-                self.commit(lane, changes)
+                try:
+                    self.commit(lane, changes)
+                except RoostError as error:
+                    error.may_have_run = True
+                    raise
             return body
         finally:
             if lane.handler is not None:
@@ -289,11 +301,11 @@ class Hosting:
             size = 0
             for message in messages:
                 data = _encode(message)
-                batch.append(data)
-                size += len(data)
-                if size >= BATCH_BYTES:
+                if batch and size + len(data) > self._batch_bytes:
                     self._call_peer(uid, batch)
                     batch, size = [], 0
+                batch.append(data)
+                size += len(data)
             if batch:
                 self._call_peer(uid, batch)
 
