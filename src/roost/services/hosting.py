@@ -232,6 +232,9 @@ class Hosting:
                 answer.done.append((partition, msgspec.Raw(result)))
             except NotHere as error:
                 answer.elsewhere.append((partition, error.epoch, error.holder))
+            except RoostError as error:
+                error.may_have_run = error.may_have_run or bool(answer.done)
+                raise
             if self._monotonic() >= slice_ends:
                 await asyncio.sleep(0)
                 slice_ends = self._monotonic() + SLICE_SECONDS
@@ -331,10 +334,10 @@ class Hosting:
     # leaving and status
 
     async def drain(self) -> None:
-        """Return once everything has been handed over, or nobody is there to take it."""
+        """Return once everything has been handed over, or nobody who stays is there to take it."""
         left = self.rights.left_to_hand_over()
         try:
-            while left and any(uid != self.host.uid for uid in self.placement.view.hosts):
+            while left and any(uid not in (0, self.host.uid) for uid in self.placement.primaries):
                 self._progress = asyncio.get_running_loop().create_future()
                 await self._progress
                 left = self.rights.left_to_hand_over()

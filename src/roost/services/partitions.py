@@ -117,11 +117,14 @@ class Service(Generic[K]):
         self.router = Router(host, service, self.placement, self.hosting)
 
     def start(self) -> None:
-        """Serve, then announce, then look at the view: whoever claims asks everyone, and is asked by them."""
+        """Announce, serve, then look at the view: whoever claims asks everyone, and is asked by them.
+
+        In one turn of the loop, so that nobody asks in between; what is refused first leaves nothing behind.
+        """
         hosting = self.hosting
         if hosting is not None:
-            self.host.serve(self.name, hosting.handle)
             self.host.announce(self.name, self.digest)
+            self.host.serve(self.name, hosting.handle)
             self.host.on_leave(hosting.drain)
             hosting.start()
         self.host.on_view(self._view_changed)

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from roost.errors import DeadlineExceeded, Overloaded, Unreachable
+from roost.errors import DeadlineExceeded, Overloaded, RoostError, Unreachable
 from roost.services.commands import Command, Gathered
 from roost.services.host import Host, NotHere
 from roost.services.hosting import GATHER_PREFIX, Hosting
@@ -261,17 +261,24 @@ class Router:
                 body = _encode([partitions, msgspec.Raw(argument)])
                 left = max(until - self._monotonic(), 0.001)
                 asks.append(self.host.call(uid, self.service, GATHER_PREFIX + method, body, seconds=left))
+            failed: BaseException | None = None
+            ran = False
             for answer in await asyncio.gather(*asks, return_exceptions=True):
-                if isinstance(answer, Unreachable) and not answer.may_have_run:
-                    continue
                 if isinstance(answer, BaseException):
-                    raise answer
+                    if not isinstance(answer, Unreachable) or answer.may_have_run:
+                        failed = failed or answer
+                        ran = ran or not isinstance(answer, RoostError) or answer.may_have_run
+                    continue
                 gathered = _decode_gathered(bytes(answer))
                 for partition, result in gathered.done:
                     results[partition] = result
                     del pending[partition]
                 for partition, epoch, holder in gathered.elsewhere:
                     self.learn(partition, epoch, holder)
+            if failed is not None:
+                if isinstance(failed, RoostError):
+                    failed.may_have_run = ran or bool(results)
+                raise failed
             if not pending:
                 return results
             if self._monotonic() + pause >= until:
