@@ -200,3 +200,11 @@ def test_what_a_step_looked_at_is_checked_at_once_and_all_partitions_now_and_the
 
 def test_every_role_can_be_left_and_reached() -> None:
     assert {before for before, _ in TRANSITIONS} == set(Role) == {after for _, after in TRANSITIONS}
+
+
+def test_a_claim_with_no_right_on_record_reports_a_loss_only_if_a_host_has_crashed() -> None:
+    for crashed, losses in (((), []), ((7,), [PossibleLoss(0, Right(0, 7))])):
+        node = Rights(1, 1)
+        effects = node.step(Viewed((1,), (7,), (1,), (1,), True, crashed), 0.0)
+        assert node.slots[0].role is Role.HOLDING
+        assert [one for one in effects if isinstance(one, PossibleLoss)] == losses

@@ -87,3 +87,66 @@ async def test_a_key_and_value_that_are_too_large_together_are_refused(cluster: 
     assert refused.value.what == "message_bytes_max"
     assert not refused.value.may_have_run
     assert await values.size() == 0
+
+
+async def test_a_gather_that_fails_says_that_it_has_run_where_it_has(cluster: Cluster) -> None:
+    a, b = await cluster.start(2, call_seconds=1.0, queued_commands_max=1)
+    tallies = await a.partitions("tallies", Tally)
+    await b.partitions("tallies", Tally)
+    await cluster.settle()
+    hanging = [asyncio.create_task(tallies.at("x").hang()) for _ in range(2)]
+    await cluster.sleep(0.05)
+    with pytest.raises(roost.Overloaded) as failed:
+        await tallies.gather(Tally.hit)
+    assert failed.value.may_have_run
+    await asyncio.gather(*hanging, return_exceptions=True)
+    assert any((await tallies.gather(Tally.count)).values())
+
+
+async def test_when_all_hosts_crash_at_once_a_new_one_says_that_writes_may_be_lost(cluster: Cluster) -> None:
+    a, b, c = await cluster.start(3)
+    for node in (a, b):
+        await node.kv("numbers", int)
+    await cluster.settle()
+    for node in (a, b):
+        await cluster.crash(node)
+    numbers = await c.kv("numbers", int)
+    await cluster.settle()
+    lost = c.status()["services"]["kv:numbers"]["possible_loss"]
+    assert lost == list(range(len(numbers.ring.primaries)))
+
+
+async def test_no_loss_is_reported_when_all_hosts_have_left_in_peace(cluster: Cluster) -> None:
+    a, b, c = await cluster.start(3)
+    for node in (a, b):
+        await node.kv("numbers", int)
+    await cluster.settle()
+    for node in (a, b):
+        await cluster.leave(node)
+    await c.kv("numbers", int)
+    await cluster.settle()
+    assert c.status()["services"]["kv:numbers"]["possible_loss"] == []
+
+
+@pytest.mark.parametrize("count", [2, 3])
+async def test_nodes_that_all_leave_at_once_do_not_wait_for_each_other(cluster: Cluster, count: int) -> None:
+    nodes = await cluster.start(count)
+    numbers = [await node.kv("numbers", int) for node in nodes]
+    await cluster.settle()
+    for number in range(50):
+        await numbers[0].put(f"key{number}", number)
+    began = cluster.loop.time()
+    await asyncio.gather(*(cluster.leave(node) for node in nodes))
+    assert cluster.loop.time() - began < 2
+
+
+async def test_a_service_refused_for_its_options_can_be_opened_again_with_the_right_ones(cluster: Cluster) -> None:
+    a, b = await cluster.start(2)
+    numbers = await a.kv("numbers", int)
+    await cluster.settle()
+    with pytest.raises(roost.ConfigError, match="other options"):
+        await b.kv("numbers", str)
+    await b.kv("numbers", int)
+    await cluster.settle()
+    await numbers.put("one", 1)
+    assert set(numbers.ring.primaries) == {a.name, b.name}

@@ -8,8 +8,8 @@ all have promised or are down, and all who have items left have handed them over
 again above it, unless it is refused for the sake of a live claimer with a greater uid.
 
 So while members agree there are never two: of two claimers at least one asks the other. If the last known holder is
-down, its unseen writes may be gone, and the claim says so (`PossibleLoss`); where nobody has ever seen a right there
-is nothing to lose.
+down, its unseen writes may be gone, and the claim says so (`PossibleLoss`). Where no right is on record there is
+nothing to lose, unless a host has crashed: all who knew of the right may have gone with it, and the claim says that.
 
 Source: the two phases of L. Lamport, "The Part-Time Parliament", 1998, with all live members for a quorum.
 """
@@ -166,3 +166,5 @@ def _finish_if_complete(book: Book, slot: Slot) -> None:
     book.hold(slot, Right(claim.epoch, book.me, (book.me,)), 0)
     if last.epoch and last.holder not in book.live:
         book.effects.append(PossibleLoss(slot.partition, last))
+    elif not last.epoch and book.crashed:
+        book.effects.append(PossibleLoss(slot.partition, Right(0, book.crashed[-1])))

@@ -72,6 +72,8 @@ class Viewed(msgspec.Struct, frozen=True):
     """The uid that should execute each partition; 0 where the ring is empty."""
     joined: bool
     """This node is a full member: before, it claims nothing."""
+    crashed: tuple[int, ...] = ()
+    """Those of the gone that are down, have not left, and hosted the service: what they knew may be lost, sorted."""
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -196,6 +198,7 @@ class Rights:
         book.hosts = dict.fromkeys(view.hosts)
         book.primaries = list(view.primaries)
         book.joined = view.joined
+        book.crashed = view.crashed
         for slot in book.slots:
             book.touch(slot)
             for uid in gone:

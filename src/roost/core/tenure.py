@@ -199,6 +199,8 @@ class Book:
         self.hosts: dict[int, None] = {}
         self.primaries: list[int] = [0] * partitions
         self.joined = False
+        self.crashed: tuple[int, ...] = ()
+        """Hosts of the service that are down and have not left."""
         self.slots = [Slot(partition, ItemSet(merge)) for partition in range(partitions)]
         self.effects: list[Effect] = []
         self.touched: dict[int, None] = {}

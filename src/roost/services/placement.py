@@ -35,6 +35,7 @@ class Placement:
         """Look at the members again."""
         live: dict[int, str] = {}
         gone: list[int] = []
+        crashed: list[int] = []
         hosts: list[int] = []
         placed: dict[str, tuple[int, int]] = {}
         members: dict[str, RingMember] = {}
@@ -42,6 +43,8 @@ class Placement:
         for entry in self._host.entries():
             if entry.state == "left" or entry.health is Health.DOWN:
                 gone.append(entry.uid)
+                if entry.state != "left" and self._service in entry.services:
+                    crashed.append(entry.uid)
                 continue
             live[entry.uid] = entry.name
             if entry.uid == self._host.uid:
@@ -59,9 +62,17 @@ class Placement:
         uids = {name: uid for name, (_, uid) in placed.items()}
         primaries = tuple(uids[name] for name in self.ring.primaries) or (0,) * self._partitions
         self.primaries = primaries
-        self.view = Viewed(tuple(sorted(live)), tuple(sorted(gone)), tuple(sorted(hosts)), primaries, joined)
+        self.view = Viewed(
+            tuple(sorted(live)),
+            tuple(sorted(gone)),
+            tuple(sorted(hosts)),
+            primaries,
+            joined,
+            tuple(sorted(crashed)),
+        )
         return self.view
 
     def name_of(self, uid: int) -> str:
         """For people."""
-        return self.live.get(uid, f"{uid:016x}")
+        known = (entry.name for entry in self._host.entries() if entry.uid == uid)
+        return self.live.get(uid) or next(known, f"{uid:016x}")
