@@ -10,6 +10,7 @@ import pytest
 import roost
 from roost.core.tenure import Held, Right
 from roost.net.peers import Peers
+from roost.services.host import Body
 from roost.testing import Cluster
 from roost.wire.frame import encode_batch
 from roost.wire.protocol import Call, Identity, Stream
@@ -150,3 +151,37 @@ async def test_a_service_refused_for_its_options_can_be_opened_again_with_the_ri
     await cluster.settle()
     await numbers.put("one", 1)
     assert set(numbers.ring.primaries) == {a.name, b.name}
+
+
+async def test_many_values_travel_in_messages_of_bounded_size(cluster: Cluster) -> None:
+    a, b = await cluster.start(2, frame_bytes_max=200_000, message_bytes_max=100_000)
+    values = await a.kv("values", bytes)
+    await b.kv("values", bytes)
+    await cluster.settle()
+    run = a._run
+    assert run is not None
+    sizes: list[int] = []
+    call = run.call
+
+    def measured(uid: int, service: str, method: str, body: Body, *, seconds: float) -> asyncio.Future[msgspec.Raw]:
+        if method == "kv.many":
+            sizes.append(len(body))
+        return call(uid, service, method, body, seconds=seconds)
+
+    run.call = measured  # type: ignore[method-assign]  # to see what travels
+    many = {f"key{number}": bytes([number]) * 5000 for number in range(200)}
+    await values.put_many(many)
+    assert await values.size() == 200
+    assert await values.get_many(many) == many
+    assert max(sizes) <= 100_000
+    assert 10 <= len(sizes) < 40
+    assert {member.name for member in a.members} == {a.name, b.name}
+
+
+async def test_a_value_too_large_among_many_is_refused_before_any_is_stored(cluster: Cluster) -> None:
+    (a,) = await cluster.start(1, frame_bytes_max=200_000, message_bytes_max=100_000)
+    values = await a.kv("values", bytes)
+    with pytest.raises(roost.Overloaded) as refused:
+        await values.put_many({"small": b"x", "large": b"x" * 100_001})
+    assert refused.value.what == "message_bytes_max"
+    assert await values.size() == 0

@@ -38,6 +38,8 @@ MISSING = b"\x90"
 FOUND = b"\x91"
 """An answer is an empty array, or an array of one value: so a stored None is not a missing one."""
 TRUE, FALSE, NOTHING = b"\xc3", b"\xc2", b"\xc0"
+ANSWER_BYTES_SPARE = 16
+"""What an answer among many takes besides the value, at most."""
 SCAN_BYTES = 256 * 1024
 SCAN_PARTITIONS = 256
 _encode = msgspec.msgpack.Encoder().encode
@@ -105,10 +107,15 @@ def _many(quick: dict[str, Quick], hosting: Hosting, body: msgspec.Raw) -> bytes
     many = _decode_many(body)
     command_of = quick[many.method]
     answers: list[tuple[int, msgspec.Raw]] = []
+    size, limit = 0, hosting.host.settings.message_bytes_max
     for position, command in enumerate(many.commands):
         lane = hosting.lane_of(command.partition)
         if lane.free and hosting.rights.elsewhere(command.partition, command.epoch) is None:
-            answers.append((position, msgspec.Raw(command_of(lane, command))))
+            answer = command_of(lane, command)
+            size += len(answer) + ANSWER_BYTES_SPARE
+            if size > limit and many.method == "kv.get":
+                break  # a read may be asked for again
+            answers.append((position, msgspec.Raw(answer)))
     return _encode(_ManyAnswer(answers))
 
 
@@ -186,14 +193,16 @@ class KV(Generic[K, V]):
 
     def _command(self, key: K, value: msgspec.Raw) -> Command:
         data = self._service.keys.encode(key)
+        size = len(data) + len(value)
+        if size > self._bytes_max:
+            text = (
+                f"{key!r:.80} and its value have {size} bytes and message_bytes_max is {self._bytes_max}: store parts"
+            )
+            raise Overloaded(text, what="message_bytes_max", limit=self._bytes_max)
         return Command(self._service.partition_of(data), 0, data, value)
 
-    def _value(self, key: K, value: V) -> msgspec.Raw:
-        data = self._service.values.encode(value)
-        if len(data) > self._bytes_max:
-            text = f"the value of {key!r} has {len(data)} bytes and message_bytes_max is {self._bytes_max}: store parts"
-            raise Overloaded(text, what="message_bytes_max", limit=self._bytes_max)
-        return msgspec.Raw(data)
+    def _value(self, value: V) -> msgspec.Raw:
+        return msgspec.Raw(self._service.values.encode(value))
 
     @overload
     async def get(self, key: K) -> V | None: ...
@@ -209,7 +218,7 @@ class KV(Generic[K, V]):
 
     async def put(self, key: K, value: V) -> None:
         """Store a value. TypeError at once for one that is not of the declared type, Overloaded for one too large."""
-        await self._router.call(self._command(key, self._value(key, value)), "kv.put", self._seconds)
+        await self._router.call(self._command(key, self._value(value)), "kv.put", self._seconds)
 
     async def delete(self, key: K) -> bool:
         """Remove a key; was it there?"""
@@ -217,12 +226,12 @@ class KV(Generic[K, V]):
         return bytes(answer) == TRUE
 
     async def put_many(self, values: Mapping[K, V]) -> None:
-        """Store many values, in one message a node. Not atomic: if it raises, some may be stored."""
-        commands = [self._command(key, self._value(key, value)) for key, value in values.items()]
+        """Store many values, in as few messages as their bytes allow. Not atomic: if it raises, some may be stored."""
+        commands = [self._command(key, self._value(value)) for key, value in values.items()]
         await self._call_many("kv.put", commands)
 
     async def get_many(self, keys: Iterable[K]) -> dict[K, V]:
-        """The values of those keys that exist, in one message a node."""
+        """The values of those keys that exist, asked for in as few messages as their bytes allow."""
         wanted = list(dict.fromkeys(keys))
         answers = await self._call_many("kv.get", [self._command(key, _NO_VALUE) for key in wanted])
         found: dict[K, V] = {}

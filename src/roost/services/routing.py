@@ -28,6 +28,8 @@ __all__ = ["Router"]
 FIRST_PAUSE_SECONDS = 0.005
 PAUSE_SECONDS_MAX = 0.1
 SWEEP_SECONDS = 0.05
+COMMAND_BYTES_SPARE = 32
+"""What a command among many takes besides its key and argument, at most."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_gathered = msgspec.msgpack.Decoder(Gathered).decode
@@ -296,39 +298,65 @@ class Router:
         unpack: Callable[[msgspec.Raw], list[tuple[int, msgspec.Raw]]],
         seconds: float,
     ) -> list[msgspec.Raw]:
-        """Commands that never wait, in one message a node; those that nothing ran on go one by one after it."""
+        """Commands that never wait, in as few messages as their bytes allow; those that did not run go one by one."""
         answers: list[msgspec.Raw | None] = [None] * len(commands)
         until = self._monotonic() + seconds
-        batches: dict[int, list[int]] = {}
-        for position, command in enumerate(commands):
-            target = self.target_of(command.partition)
-            route = self._routes[command.partition]
-            if target and not route.turning:
-                command.epoch = route.epoch
-                route.under_way += 1
-                batches.setdefault(target, []).append(position)
-        asks = [
-            self.host.call(uid, self.service, many, pack([commands[one] for one in positions]), seconds=seconds)
-            for uid, positions in batches.items()
-        ]
-        try:
-            got = await asyncio.gather(*asks, return_exceptions=True)
-        finally:
-            for positions in batches.values():
-                for position in positions:
-                    self._ended(commands[position].partition)
-        for positions, body in zip(batches.values(), got, strict=True):
-            if isinstance(body, Unreachable) and not body.may_have_run:
-                continue
-            if isinstance(body, BaseException):
-                raise body
-            for place, given in unpack(body):
-                answers[positions[place]] = given
+        pending = list(range(len(commands)))
+        while pending:
+            batches, pending = self._batches(commands, pending)
+            left = max(until - self._monotonic(), 0.001)
+            asks = [
+                self.host.call(uid, self.service, many, pack([commands[one] for one in positions]), seconds=left)
+                for uid, positions in batches.items()
+            ]
+            try:
+                got = await asyncio.gather(*asks, return_exceptions=True)
+            finally:
+                for positions in batches.values():
+                    for position in positions:
+                        self._ended(commands[position].partition)
+            for positions, body in zip(batches.values(), got, strict=True):
+                if isinstance(body, Unreachable) and not body.may_have_run:
+                    continue
+                if isinstance(body, RoostError):
+                    body.may_have_run = body.may_have_run or any(answer is not None for answer in answers)
+                if isinstance(body, BaseException):
+                    raise body
+                place = -1
+                for place, given in unpack(body):
+                    answers[positions[place]] = given
+                if place >= 0:
+                    pending = positions[place + 1 :] + pending  # the answer was full
         for position, answer in enumerate(answers):
             if answer is None:
-                left = until - self._monotonic()
+                left = max(until - self._monotonic(), 0.001)
                 answers[position] = await self.call(commands[position], method, left)
         return [answer for answer in answers if answer is not None]
+
+    def _batches(self, commands: list[Command], pending: list[int]) -> tuple[dict[int, list[int]], list[int]]:
+        """For each node those that one message can carry, now under way; and those that are for the next message.
+
+        Whatever has no route now is in neither.
+        """
+        limit = self.host.settings.message_bytes_max
+        batches: dict[int, list[int]] = {}
+        sizes: dict[int, int] = {}
+        later: list[int] = []
+        for position in pending:
+            command = commands[position]
+            target = self.target_of(command.partition)
+            route = self._routes[command.partition]
+            if not target or route.turning:
+                continue
+            size = len(command.key) + len(command.argument) + COMMAND_BYTES_SPARE
+            if target in batches and sizes[target] + size > limit:
+                later.append(position)
+                continue
+            sizes[target] = sizes.get(target, COMMAND_BYTES_SPARE) + size
+            command.epoch = route.epoch
+            route.under_way += 1
+            batches.setdefault(target, []).append(position)
+        return batches, later
 
     def _ended(self, partition: int) -> None:
         route = self._routes[partition]
