@@ -59,8 +59,7 @@ async def test_a_client_is_not_heard_when_it_speaks_of_rights(cluster: Cluster) 
 
 
 async def test_an_item_that_could_never_move_is_refused_and_the_rest_moves(cluster: Cluster) -> None:
-    bounds = {"frame_bytes_max": 200_000, "message_bytes_max": 100_000}
-    (a,) = await cluster.start(1, **bounds)
+    (a,) = await cluster.start(1, frame_bytes_max=200_000, message_bytes_max=100_000)
     piles = await a.partitions("piles", Pile)
     await cluster.settle()
     keys = [f"key{number}" for number in range(40)]
@@ -71,7 +70,7 @@ async def test_an_item_that_could_never_move_is_refused_and_the_rest_moves(clust
         assert refused.value.what == "message_bytes_max"
         assert refused.value.may_have_run
         assert await piles.at(key).grow(0) == 90_000
-    (b,) = await cluster.start(1, **bounds)
+    (b,) = await cluster.start(1, frame_bytes_max=200_000, message_bytes_max=100_000)
     moved = await b.partitions("piles", Pile)
     await cluster.settle()
     await cluster.leave(a)
