@@ -283,6 +283,8 @@ class Run:
         self.peers.serve(service, handler)
 
     def announce(self, service: str, digest: int) -> None:
+        if service in self._services:
+            raise ConfigError(f"{service} is served already on {self.name}", todo="use the handle that exists")
         for entry in self.members.entries():
             other = entry.services.get(service)
             if other is not None and other != digest and entry.uid != self.uid and entry.health != Health.DOWN:
