@@ -274,7 +274,7 @@ class World:
             assert held == {p: [ring.primary(p)] for p in range(ring.partitions)}, f"{service} is held by {held}"
         acked, hits = (sum(getattr(each, what) for each in self.known.values()) for what in ("acked", "hits_acked"))
         floor = 40 if self.climate == "calm" else 10
-        assert min(acked, hits) > floor, f"only {acked} writes and {hits} commands were acknowledged: nothing was tested"
+        assert min(acked, hits) > floor, f"{acked} writes and {hits} commands acknowledged: too few to tell"
         loss = any(hosting.lost for _, _, hosting in hostings(nodes))
         for key, known in self.known.items():
             values = {node.name: await self.stores[node.name].get(key, default=0) for node in nodes}
