@@ -29,12 +29,14 @@ SECONDS = 12.0
 NODES_MAX = 7
 NODES_MIN = 3
 CLIENTS = 5
-KEYS = 6
+KEYS = 12
 FORGIVEN = (roost.Overloaded, roost.DeadlineExceeded, roost.Unreachable, roost.Unavailable)
 
 
 class Tally(roost.Partition[str, int]):
     async def hit(self) -> int:
+        if self.key.endswith("1"):
+            await asyncio.sleep(0.02)  # some commands take their time, and others wait for them
         self.items[self.key] = self.items.get(self.key, 0) + 1
         return self.items[self.key]
 
@@ -78,8 +80,11 @@ class World:
 
     async def run(self, loop: SimulatedLoop) -> None:
         self.rng = random.Random(self.seed)
-        partitions = self.rng.choice([32, 64])
-        self.cluster = cluster = Cluster(loop, self.seed, partitions=partitions, call_seconds=3.0)
+        partitions = self.rng.choice([8, 32, 64])
+        chunk = self.rng.choice([100, 64 * 1024])  # small ones make moves of many messages
+        self.cluster = cluster = Cluster(
+            loop, self.seed, partitions=partitions, transfer_chunk_bytes=chunk, call_seconds=3.0
+        )
         cluster.invariants.append(self._one_holder)
         for _ in range(self.rng.randint(NODES_MIN, 4)):
             await self._join()
