@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 import roost
 from roost.testing import Cluster
 from roost.wire.frame import encode_batch
-from roost.wire.protocol import Identity, Stream
+from roost.wire.protocol import Cast, Identity, Stream
+from roost.wire.values import encode
 
 
 class Notice(roost.Message):
@@ -168,3 +170,22 @@ async def test_an_invariant_that_breaks_in_a_callback_fails_the_test(cluster: Cl
     cluster.loop.call_later(0.1, broken)
     with pytest.raises(AssertionError, match="an invariant"):
         await cluster.sleep(1.0)
+
+
+async def test_what_still_comes_on_an_older_stream_is_dropped(cluster: Cluster) -> None:
+    a, b = await cluster.start(2)
+    inbox = b.inbox(Notice)
+    await a.send(b.name, Notice(1))
+    peers = a._run.peers  # type: ignore[union-attr]
+    peer = peers.by_uid[b.uid]
+    old = peer.outbound
+    new = await peers._open(b.address)
+    assert old is not None
+    assert new is not old
+    peer._use(new)
+    await cluster.sleep(0.1)
+    old.link.write(encode_batch([Cast("inbox", "Notice", msgspec.Raw(encode(Notice(9))))]))
+    await cluster.sleep(0.1)
+    await a.send(b.name, Notice(2))
+    assert [(await anext(inbox)).body.number for _ in range(2)] == [1, 2]
+    assert len(inbox) == 0

@@ -88,7 +88,6 @@ class Session:
         "_owner",
         "bye_heard",
         "bye_said",
-        "closed_reason",
         "dialed",
         "frame_bytes_max",
         "lateness",
@@ -112,7 +111,6 @@ class Session:
         self.bye_heard = False
         self.used = True
         self.lateness = Lateness()
-        self.closed_reason: Exception | None = None
 
     def __repr__(self) -> str:
         who = self.peer.name if self.peer is not None else "?"
@@ -161,7 +159,6 @@ class Session:
                 self.ready.set_result(None)
 
     def _fail(self, error: Exception) -> None:
-        self.closed_reason = error
         if self.ready is not None and not self.ready.done():
             self.ready.set_exception(error)
 
