@@ -207,7 +207,9 @@ class _MemoryLink:
     def established(self) -> None:
         """Nothing here bounds half-open links."""
 
-    def write(self, frame: bytes) -> None:
+    def write(self, frame: bytes, *more: bytes | memoryview) -> None:
+        if more:
+            frame = b"".join((frame, *more))
         if self._open and not self._closing:
             self._post(frame)
 

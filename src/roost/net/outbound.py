@@ -20,7 +20,7 @@ import msgspec
 
 from roost.core.gossip import Gossip
 from roost.errors import Overloaded
-from roost.wire.frame import encode_batch
+from roost.wire.frame import encode_batch, encode_large
 from roost.wire.protocol import Call, Cast, Envelope, News, Reply, Sent
 
 if TYPE_CHECKING:
@@ -92,18 +92,18 @@ class Outbound:
         raise NotImplementedError
 
     def send(self, envelope: Envelope, size: int = 0, *, must: bool = False) -> None:
-        """Queue an envelope whose body has `size` bytes; `must` overrides the first bound."""
+        """Queue an envelope; `size` is that of the body, where it has one. `must` overrides the first bound."""
         if self._stalled:
             self._hold(envelope, size, must)
             return
-        if size > OWN_FRAME_BYTES:
+        if size > OWN_FRAME_BYTES and isinstance(envelope, Call | Cast | Reply):
             self.flush()
             session = self.outbound
             if session is None or self._stalled:
                 self._hold(envelope, size, must)
             else:
                 session.used = True
-                session.link.write(encode_batch([self._clock(), envelope]))
+                session.link.write(*encode_large(self._clock(), envelope))
                 self._stalled = session.link.paused
             return
         out = self._out
@@ -207,10 +207,16 @@ class Outbound:
             end = position
             size = 0
             while end < len(held) and end - position < BATCH_ENVELOPES_MAX and size <= OWN_FRAME_BYTES:
-                size += 64 + _size(held[end])
+                more = 64 + _size(held[end])
+                if more > OWN_FRAME_BYTES and end > position:
+                    break
+                size += more
                 end += 1
             batch = [each for each in held[position:end] if type(each) is not Call or self.still_wanted(each)]
-            link.write(encode_batch([self._clock(), *batch]))
+            if size > OWN_FRAME_BYTES and len(batch) == 1 and isinstance(large := batch[0], Call | Cast | Reply):
+                link.write(*encode_large(self._clock(), large))
+            else:
+                link.write(encode_batch([self._clock(), *batch]))
             self.held_bytes = max(0, self.held_bytes - size)
             position = end
         self._out = held[position:]

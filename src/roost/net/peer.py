@@ -106,7 +106,8 @@ class Peer(Outbound):
         The future ends with the answer's body or an error, at the latest after `seconds`.
         """
         pending = self.pending
-        if not pending:
+        idle = not pending
+        if idle:
             self._arm()
         elif len(pending) >= self._pending_max:
             raise Overloaded(
@@ -121,12 +122,15 @@ class Peer(Outbound):
         else:  # what `send` does, for speed
             out = self._out
             out.append(call)
-            if not self._scheduled:
+            if self._scheduled:
+                if len(out) >= self._early:
+                    self._flush_early()
+            elif idle:  # nobody else has a call under way: don't wait for the tick's end
+                self.flush()
+            else:
                 self._scheduled = True
                 self._early = EARLY_ENVELOPES
                 self._loop.call_soon(self.flush)
-            elif len(out) >= self._early:
-                self._flush_early()
         future = self._create_future()
         now = self._time()
         pending[number] = (future, now + seconds, now)

@@ -22,7 +22,7 @@ from typing import Any
 from roost.config import Settings
 from roost.errors import AuthError, ConfigError, DeadlineExceeded, Overloaded, ProtocolError, RoostError
 from roost.net.address import format_address, is_ip, parse_address
-from roost.net.tcp_link import TcpLink
+from roost.net.tcp_link import Buffers, TcpLink
 from roost.net.tcp_preface import AcceptedPreface, ConnectingPreface
 from roost.net.tls import TlsContexts, binding_of
 from roost.net.transport import ConnectionRefused, Link, LinkOwner
@@ -59,6 +59,7 @@ class TcpTransport:
         self._settings = settings
         self._tls = tls
         self._servers: list[asyncio.AbstractServer] = []
+        self._buffers = Buffers()
         self._links: dict[TcpLink, None] = {}
         self._half_open: dict[TcpLink, asyncio.TimerHandle] = {}
         self._upgrades: dict[TcpLink, asyncio.Task[Any]] = {}
@@ -230,7 +231,7 @@ class TcpTransport:
         """A link for a new connection, counted and bounded as half-open."""
         settings = self._settings
         _notice_silence(transport, settings.link_silent_seconds)
-        link = TcpLink(transport, self, self._runtime, accepted=accepted, close_seconds=CLOSE_SECONDS)
+        link = TcpLink(transport, self, self._runtime, self._buffers, accepted=accepted, close_seconds=CLOSE_SECONDS)
         if accepted:
             unproven = [each for each in self._half_open if each.accepted]
             if len(unproven) >= settings.half_open_max:

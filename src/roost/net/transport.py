@@ -65,8 +65,11 @@ class Link(Protocol):
         """
         ...
 
-    def write(self, frame: bytes) -> None:
-        """Queue one frame. Never blocks; a no-op on a closed link."""
+    def write(self, frame: bytes, *more: bytes | memoryview) -> None:
+        """Queue one frame, given in one part or several. Never blocks; a no-op on a closed link.
+
+        The parts must not change until they have left; they are not copied first.
+        """
         ...
 
     def buffered(self) -> int:
