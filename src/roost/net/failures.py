@@ -88,6 +88,6 @@ def from_failure(failure: Failure, node: str) -> Exception:
                 sent = _fields.decode(failure.detail)
                 fields: dict[str, Any] = {field: getattr(sent, field) for field in _FIELDS[known]}
                 return known(failure.message, may_have_run=failure.may_have_run, **fields)
-        except msgspec.MsgspecError as broken:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as broken:
             return errors.ProtocolError(f"{node} sent a failure that cannot be read: {broken}", may_have_run=True)
     return errors.RemoteError(kind, failure.message, node=node, may_have_run=failure.may_have_run)

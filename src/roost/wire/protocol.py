@@ -5,7 +5,11 @@ handshake, one `Hello`, `Challenge`, `Proof`, `Welcome` or `Refusal` each; every
 all that one tick of the sender's loop had for the receiver. An envelope is an array that begins with its number.
 
 Numbers are never used twice. A field may only be added at the end of a struct and with a default, so that an older
-reader ignores it and a newer one does without it.
+reader ignores it and a newer one does without it. What is ignored is fields alone: a frame with an envelope of an
+unknown number is a ProtocolError whole, since each end speaks the version that the handshake agreed upon, in which that
+number means nothing. So a new kind of envelope is a new version, and a new field is not.
+
+Every frame of this version is recorded in `tests/wire/golden/protocol-1.txt`; once released, those bytes stay.
 """
 
 from __future__ import annotations
