@@ -3,6 +3,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
 SEEDS ?= 2000
+INPUTS ?= 1000000
+SEED ?= 1
 
 .PHONY: demo test bench soak fmt lint type docs clean
 
@@ -17,6 +19,7 @@ bench: .venv/.dev
 
 soak: .venv/.dev
 	$(BIN)/python -m tests.sim.soak --seeds $(SEEDS)
+	$(BIN)/python -m tests.wire.fuzz --inputs $(INPUTS) --seed $(SEED)
 
 fmt: .venv/.dev
 	$(BIN)/ruff format .
