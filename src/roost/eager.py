@@ -5,6 +5,8 @@ runs in the caller's stack. It still runs *inside a task*, for `asyncio.timeout`
 current one: a spare task stands ready, is entered for the step, and if the coroutine suspends, that very task carries
 it on and a new spare is made. What the handler saw as its task is its task to the end.
 
+The coroutine is driven from within another one, which goes on from work to work: a result then costs no exception.
+
 Each run has a context (contextvars) of its own. Entering and leaving a task by hand is asyncio's documented way for
 those who step coroutines themselves ("Extending asyncio", task lifetime support).
 """
@@ -13,10 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import types
 from asyncio import tasks as _tasks
 from collections.abc import Callable, Coroutine, Generator
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 from roost.runtime import Runtime
 
@@ -56,11 +59,11 @@ class Eager:
         Else returns SUSPENDED: `task` carries it on, may be cancelled, and `finish` is called once when it ends.
         """
         carrier = self._spare
-        if carrier is None or carrier.task.done():
+        if carrier is None or (task := carrier.task).done():
             carrier = _Carrier(self._runtime)
+            task = carrier.task
         self._spare = None  # what `work` itself steps needs another one
         loop = self._loop
-        task = carrier.task
         context = contextvars.copy_context()
         outer: asyncio.Task[Any] | None = None
         try:
@@ -71,32 +74,49 @@ class Eager:
             _leave(loop, outer)
             _enter(loop, task)
         try:
-            awaited = context.run(work.send, None)
-        except StopIteration as stop:
-            self._put_back(carrier)
-            return stop.value
-        except BaseException:
-            self._put_back(carrier)
-            raise
+            awaited = context.run(carrier.drive, work)
         finally:
             _leave(loop, task)
             if outer is not None:
                 _enter(loop, outer)
-        carrier.carry(work, awaited, context, finish, argument)
-        self.task = task
-        return SUSPENDED
-
-    def _put_back(self, carrier: _Carrier) -> None:
+        if awaited is not _ENDED:
+            carrier.carry(awaited, context, finish, argument)
+            self.task = task
+            return SUSPENDED
         if self._spare is None:
             self._spare = carrier
         else:
-            carrier.task.cancel()
+            task.cancel()
+        result, carrier.result = carrier.result, None
+        error = carrier.error
+        if error is not None:
+            carrier.error = None
+            raise error
+        return result
 
     def close(self) -> None:
         """Drop the spare task. What has suspended goes on."""
         if self._spare is not None:
             self._spare.task.cancel()
             self._spare = None
+
+
+_ENDED = object()
+"""What a driver yields when its work has ended; anything else is what the work waits for."""
+
+
+@types.coroutine
+def _drive(carrier: _Carrier) -> Generator[Any, Any, None]:
+    """Run one piece of work after the other, each sent in; its outcome is left with the carrier."""
+    while True:
+        work = yield _ENDED
+        try:
+            carrier.result = yield from work
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            carrier.error = error
+        del work
 
 
 class _Carrier(Coroutine[Any, Any, None]):
@@ -106,20 +126,36 @@ class _Carrier(Coroutine[Any, Any, None]):
     coroutine hearing of it.
     """
 
-    __slots__ = ("_argument", "_awaited", "_context", "_finish", "_gate", "_resumed", "_runtime", "_work", "task")
+    __slots__ = (
+        "_argument",
+        "_awaited",
+        "_context",
+        "_driver",
+        "_finish",
+        "_gate",
+        "_resumed",
+        "_runtime",
+        "drive",
+        "error",
+        "result",
+        "task",
+    )
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._gate: asyncio.Future[None] | None = None
-        self._work: Coroutine[Any, Any, Any] | None = None
+        self._finish: Finish | None = None
         self._resumed = False
+        self._driver = cast(Generator[Any, Any, None], _drive(self))
+        self.drive: Callable[[Any], Any] = self._driver.send
+        """Begin a piece of work; returns _ENDED, or what it waits for."""
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.drive(None)
         self.task: asyncio.Task[None] = runtime.spawn(self, name="handler")
 
-    def carry(
-        self, work: Coroutine[Any, Any, Any], awaited: Any, context: contextvars.Context, finish: Finish, argument: Any
-    ) -> None:
-        """From the task's next step on, run `work`, which has just yielded `awaited`."""
-        self._work = work
+    def carry(self, awaited: Any, context: contextvars.Context, finish: Finish, argument: Any) -> None:
+        """From the task's next step on, go on with the work, which has just yielded `awaited`."""
         self._awaited = awaited
         self._context = context
         self._finish = finish
@@ -128,18 +164,17 @@ class _Carrier(Coroutine[Any, Any, None]):
             self._gate.set_result(None)
 
     def send(self, value: Any, /) -> Any:
-        work = self._work
-        if work is None:
+        if self._finish is None:
             self._gate = self._runtime.loop.create_future()
             return next(self._gate.__await__())
         if not self._resumed:
             self._resumed = True
             return self._awaited
-        return self._step(work.send, value)
+        return self._go_on(self._finish, self.drive, value)
 
     def throw(self, kind: Any, value: Any = None, trace: Any = None, /) -> Any:
         error = kind if isinstance(kind, BaseException) else (value or kind())
-        if self._work is None:
+        if self._finish is None:
             raise error
         if not self._resumed:
             self._resumed = True
@@ -147,25 +182,26 @@ class _Carrier(Coroutine[Any, Any, None]):
             awaited = self._awaited
             if isinstance(error, asyncio.CancelledError) and isinstance(awaited, asyncio.Future) and awaited.cancel():
                 return awaited
-        return self._step(self._work.throw, error)
+        return self._go_on(self._finish, self._driver.throw, error)
 
-    def _step(self, step: Callable[[Any], Any], argument: Any) -> Any:
-        try:
-            return self._context.run(step, argument)
-        except StopIteration as stop:
-            self._finish(self._argument, stop.value, None)
-        except asyncio.CancelledError as error:
-            self._finish(self._argument, None, error)
-            raise
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:
-            self._finish(self._argument, None, error)
+    def _go_on(self, finish: Finish, step: Callable[[Any], Any], argument: Any) -> Any:
+        awaited = self._context.run(step, argument)
+        if awaited is not _ENDED:
+            return awaited
+        self._driver.close()
+        error = self.error
+        if error is None:
+            finish(self._argument, self.result, None)
+        elif isinstance(error, KeyboardInterrupt | SystemExit):
+            raise error
+        else:
+            finish(self._argument, None, error)
+            if isinstance(error, asyncio.CancelledError):
+                raise error
         raise StopIteration
 
     def close(self) -> None:
-        if self._work is not None:
-            self._work.close()
+        self._driver.close()
 
     def __await__(self) -> Generator[Any, Any, None]:
         raise TypeError("a carrier is run by its task")

@@ -71,10 +71,14 @@ async def test_calls_of_the_tick_in_which_the_link_breaks_go_out_on_the_next_lin
     a, b = await cluster.start(2)
     answers(b)
     await a.ask(b.name, Number(0))
-    asking = asyncio.create_task(a.ask(b.name, Number(1)))
-    await asyncio.sleep(0)  # it waits for the end of the tick
+    first = asyncio.create_task(a.ask(b.name, Number(1)))
+    second = asyncio.create_task(a.ask(b.name, Number(2)))
+    await asyncio.sleep(0)  # the first leaves at once, the second waits for the end of the tick
     cluster.reset_links(a)
-    assert await asking == 1
+    assert await second == 2
+    with pytest.raises(roost.Unreachable) as caught:
+        await first
+    assert caught.value.may_have_run
 
 
 async def test_links_that_close_when_idle_fail_no_call(cluster: Cluster) -> None:

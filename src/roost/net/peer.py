@@ -145,7 +145,12 @@ class Peer(Outbound):
 
         Without any link the answer is dropped: the caller's end has failed the call when the link broke.
         """
-        if self.outbound is not None or self.sessions:
+        if self._scheduled and not self._stalled and len(body) <= OWN_FRAME_BYTES:
+            out = self._out  # what `send` does, for speed
+            out.append(Reply(number, body))
+            if len(out) >= self._early:
+                self._flush_early()
+        elif self.outbound is not None or self.sessions:
             self.send(Reply(number, body), len(body), must=True)
 
     # the link

@@ -19,7 +19,7 @@ from roost.core.gossip import Gossip
 from roost.eager import SUSPENDED, Eager
 from roost.errors import DeadlineExceeded, NotFound, Overloaded, ProtocolError, RoostError, Unreachable
 from roost.net.failures import from_failure, to_failure
-from roost.net.outbound import Bounds
+from roost.net.outbound import OWN_FRAME_BYTES, Bounds
 from roost.net.peer import Peer
 from roost.net.sessions import Session
 from roost.runtime import Runtime
@@ -147,8 +147,12 @@ class Switchboard:
         except Exception as error:
             self._fail(peer, call.id, error)
             return
-        if call.id:
+        if not call.id:
+            return
+        if len(answer) > OWN_FRAME_BYTES:
             self._reply(peer, call.id, answer)
+        else:
+            peer.reply(call.id, answer)
 
     def _reply(self, peer: Peer, number: int, body: Raw) -> None:
         if len(body) <= self._body_bytes_max:
