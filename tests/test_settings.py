@@ -226,6 +226,7 @@ def test_a_file_that_is_no_text_is_refused() -> None:
     [
         ("partitions", [1, 2, 65536], [0, -2, 3, 1000, 131072]),
         ("weight", [0, 0.001, 1, 1000], [-1, 0.0005, 1000.5, float("inf"), float("nan")]),
+        ("blocked_loop_seconds", [0, 0.01, 3600], [-1, 0.005, 3601]),
         ("rejoin_seconds", [0.001, 3, 10**7], [0, -1, 10**7 + 1, float("inf")]),
         ("probe_seconds", [0.001], [0.0]),
         ("reconnect_seconds_max", [0.1], [0]),

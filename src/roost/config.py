@@ -91,6 +91,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     lives: a peer whose host vanished without a word is noticed, even where membership reaches it by another way."""
     reconnect_seconds_max: float = 2.0
     """Back-off between attempts to connect doubles from 0.02 s up to this."""
+    blocked_loop_seconds: float = 0.25
+    """A handler that blocks the event loop for so long is named in the log while it does; 0: nobody looks."""
     clock_ahead_max_seconds: float = 5.0
     """A node whose clock is further ahead may not join, and its stamps never advance ours."""
     # bounds
@@ -160,6 +162,7 @@ class Options(TypedDict, total=False):
     idle_seconds: float
     link_silent_seconds: float
     reconnect_seconds_max: float
+    blocked_loop_seconds: float
     clock_ahead_max_seconds: float
     frame_bytes_max: int
     message_bytes_max: int

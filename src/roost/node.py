@@ -344,6 +344,7 @@ class Node:
                 for member in run.members
             ],
             "messages_dropped": run.messaging.dropped,
+            "blocked_loop": run.watch.status() if run.watch is not None else None,
             "services": {name: service.status() for name, service in self._services.items()},
         }
 

@@ -37,6 +37,7 @@ from roost.runtime import Runtime
 from roost.services.host import Body, Handler
 from roost.services.members import Members
 from roost.services.messaging import Messaging
+from roost.watchdog import Watch, watch
 from roost.wire.protocol import PROTOCOL, Bounced, Call, Credit, Identity, Stream
 
 __all__ = ["Run"]
@@ -74,6 +75,7 @@ class Run:
         self._up: asyncio.Future[None] = runtime.loop.create_future()
         self._refusals: dict[str, Exception] = {}
         self._warned: dict[str, str] = {}
+        self.watch: Watch | None = None
         self.members = Members(runtime, self)
         self.peers = Peers(
             runtime,
@@ -95,6 +97,8 @@ class Run:
         address = settings.advertise or address
         self.name = self.name or address
         self.peers.listening_as(Identity(self.name, self.uid, address))
+        if settings.blocked_loop_seconds and not self.runtime.virtual:
+            self.watch = watch(self.name, settings.blocked_loop_seconds)
         me = Entry(
             name=self.name,
             uid=self.uid,
@@ -141,6 +145,8 @@ class Run:
     async def close(self) -> None:
         """Stop at once, without a word to the cluster but the closing of links."""
         self.closed = True
+        if self.watch is not None:
+            self.watch.stop()
         if not self._up.done():
             self._up.set_exception(Unreachable(f"{self.name} was stopped before it was up", node=self.name))
             self._up.exception()  # whoever started it may be gone already

@@ -32,6 +32,8 @@ class Runtime:
         self.monotonic: Callable[[], float] = self.loop.time
         self.checks = False
         """Whether machines check their invariants after every step; the simulator says yes."""
+        self.virtual = False
+        """Whether time passes only when nothing is left to do; the simulator says yes."""
         self._tasks: dict[asyncio.Task[Any], None] = {}  # in order, so that a simulated end is the same every time
 
     def wall(self) -> float:

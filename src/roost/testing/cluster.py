@@ -40,6 +40,7 @@ class SimulatedRuntime(Runtime):
         self.name = name
         self.rng = random.Random(seed)
         self.checks = True
+        self.virtual = True
         self.skew_seconds = 0.0
         self.dead = False
 
@@ -174,7 +175,7 @@ class Cluster:
         return host.runtime
 
     def _transport(self, name: str, runtime: Runtime, settings: Settings) -> Transport:
-        transport = self._hosts[name].transport = MemoryTransport(self.network, name)
+        transport = self._hosts[name].transport = MemoryTransport(self.network, name, settings)
         return transport
 
     async def crash(self, node: Node) -> None:
