@@ -78,7 +78,7 @@ class _Watchdog:
         self.longest: Block | None = None
         self._loop = loop
         self._seconds = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._wake = threading.Event()
         self._ended = False
         # what the beat writes
@@ -97,25 +97,21 @@ class _Watchdog:
 
     # on the loop's thread
 
-    def begin(self) -> None:
-        self._loop.call_soon(self._first_beat)
-
     def adjust(self) -> None:
         """The nodes have changed: the one that wants to know earliest decides; without any, it is over."""
         if self.watches:
             self._seconds = min(watch.seconds for watch in self.watches)
-            return
-        self._ended = True
-        if self._timer is not None:
+            if self._timer is None:
+                self._begin()
+        elif self._timer is not None:
+            self._ended = True
             self._timer.cancel()
-        self._wake.set()
+            self._wake.set()
 
-    def _first_beat(self) -> None:
-        if not self._ended:
-            self._due = time.monotonic()
-            self._note_cpu()
-            self._beat()
-            threading.Thread(target=self._watch, name="roost watchdog", daemon=True).start()
+    def _begin(self) -> None:
+        self._note_cpu()
+        self._timer = self._loop.call_soon(self._beat)
+        threading.Thread(target=self._watch, name="roost watchdog", daemon=True).start()
 
     def _beat(self) -> None:
         now = time.monotonic()
@@ -251,7 +247,6 @@ def watch(node: str, seconds: float) -> Watch:
         dog = _dogs.get(loop)
         if dog is None:
             dog = _dogs[loop] = _Watchdog(loop)
-            dog.begin()
     share = Watch(node, seconds, dog)
     dog.watches.append(share)
     dog.adjust()
