@@ -1,101 +1,65 @@
-"""Nodes as processes of their own: killed, stopped, told to leave."""
+"""Nodes as processes of their own: killed, restarted, told to leave."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import secrets
 import signal
 import subprocess
 import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
-import roost
-from tests.net.ends import eventually, on_both_loops
-from tests.net.worker import WhoAreYou
+import pytest
 
-ROOT = Path(__file__).parents[2]
-
-
-@contextlib.asynccontextmanager
-async def member(folder: Path, seed: roost.Node, name: str) -> AsyncIterator[Process]:
-    """A node in a process of its own, once it is up; killed in the end."""
-    command = (sys.executable, "-m", "tests.net.worker", name, str(folder / "secret"), seed.address)
-    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, cwd=ROOT)
-    try:
-        assert process.stdout is not None
-        async with asyncio.timeout(20):
-            assert (await process.stdout.readline()).startswith(b"127.0.0.1:")
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        process._transport.close()  # type: ignore[attr-defined]  # else its pipe outlives the loop
+from roost.config import PROFILES
+from tests.net.workers import Team, run
 
 
-@contextlib.asynccontextmanager
-async def cluster(folder: Path, *names: str) -> AsyncIterator[tuple[roost.Node, dict[str, Process]]]:
-    """A node in this process, and one process for each of `names`."""
-    file = folder / "secret"
-    file.touch(mode=0o600)
-    file.write_text(secrets.token_urlsafe(32))
-    async with (
-        roost.Node("here", bind="127.0.0.1:0", secret_file=str(file), profile="local", partitions=64) as node,
-        contextlib.AsyncExitStack() as stack,
-    ):
-        processes = {name: await stack.enter_async_context(member(folder, node, name)) for name in names}
-        await node.ready(len(names) + 1)
-        yield node, processes
+def with_team(test: Callable[[Team], Coroutine[Any, Any, None]]) -> Callable[[Path, str], None]:
+    """Run an async test with processes on either loop."""
+
+    @pytest.mark.parametrize("loop_name", ["uvloop", "asyncio"])
+    def with_it(tmp_path: Path, loop_name: str) -> None:
+        run(tmp_path, test, loop_name=loop_name)
+
+    return with_it
 
 
-def state(node: roost.Node, name: str) -> str:
-    return node.members[name].state
+@with_team
+async def test_kill_9_is_noticed_by_all_before_a_suspicion_could_end_and_a_restart_is_welcome(workers: Team) -> None:
+    a, b, c = await workers.start_all("a", "b", "c")
+    assert await a.do("who", "b") == "b"
+    killed = time.monotonic()
+    b.process.kill()
+    for other in (a, c):
+        assert await other.sees("b", "down", killed) - killed < PROFILES["local"].suspicion_seconds
+    assert await a.do("who", "c") == "c"
+    back = await workers.start("b", a.address)
+    await workers.ready(a, back, c)
+    assert a.kinds("b") == ["up", "suspect", "down", "up"]
+    assert len({seen.uid for seen in a.events if seen.name == "b"}) == 2
+    assert await a.do("who", "b") == "b"
 
 
-@on_both_loops
-async def test_kill_9_is_noticed_by_all_and_a_restart_is_welcome(tmp_path: Path) -> None:
-    async with cluster(tmp_path, "b", "c") as (node, processes):
-        assert await node.ask("b", WhoAreYou()) == "b"
-        uid = node.members["b"].uid
-        processes["b"].kill()
-        await eventually(lambda: state(node, "b") == "down")
-        assert await node.ask("c", WhoAreYou()) == "c"
-        async with member(tmp_path, node, "b"):
-            await node.ready(3)
-            assert node.members["b"].uid != uid
-            assert await node.ask("b", WhoAreYou()) == "b"
+@with_team
+async def test_the_first_node_may_be_killed_as_well(workers: Team) -> None:
+    a, b, c = await workers.start_all("a", "b", "c")
+    killed = time.monotonic()
+    a.process.kill()
+    for other in (b, c):
+        assert await other.sees("a", "down", killed) - killed < PROFILES["local"].suspicion_seconds
+    assert await b.do("who", "c") == "c"
+    assert b.kinds("c", killed) == c.kinds("b", killed) == []
 
 
-@on_both_loops
-async def test_sigterm_means_leave(tmp_path: Path) -> None:
-    async with cluster(tmp_path, "b") as (node, processes):
-        events = node.members.watch()
-        processes["b"].terminate()
-        assert await processes["b"].wait() == -signal.SIGTERM
-        await eventually(lambda: state(node, "b") == "left")
-        seen: list[str] = []
-        while not seen or seen[-1] != "left":
-            event = await anext(events)
-            if event.member.name == "b":
-                seen.append(event.member.state)
-        assert "suspect" not in seen
-        assert "down" not in seen
-
-
-@on_both_loops
-async def test_a_stopped_process_is_suspected_and_comes_back_as_itself(tmp_path: Path) -> None:
-    async with cluster(tmp_path, "b", "c") as (node, processes):
-        uid = node.members["b"].uid
-        processes["b"].send_signal(signal.SIGSTOP)
-        await eventually(lambda: state(node, "b") in ("suspect", "down"))
-        processes["b"].send_signal(signal.SIGCONT)
-        await eventually(lambda: state(node, "b") == "up")
-        await node.ready(3)
-        assert node.members["b"].uid == uid
-        assert await node.ask("b", WhoAreYou()) == "b"
+@with_team
+async def test_sigterm_means_leave(workers: Team) -> None:
+    a, b = await workers.start_all("a", "b")
+    b.process.terminate()
+    assert await b.process.wait() == -signal.SIGTERM
+    await a.sees("b", "left")
+    assert a.kinds("b") == ["up", "left"]
 
 
 TWO_NODES = """
