@@ -1,4 +1,4 @@
-"""Two ends of real sockets for the tests of the TCP transport, on either loop."""
+"""Two ends of a link for the tests of transports, and of real sockets for those of TCP, on either loop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from roost.net.address import format_address
 from roost.net.tcp import TcpTransport
 from roost.net.tcp_link import TcpLink
 from roost.net.tls import TlsContexts, make_contexts
-from roost.net.transport import Link, LinkOwner
+from roost.net.transport import Link, LinkOwner, Transport
 from roost.runtime import Runtime
 from roost.wire.preface import PREFACE_BYTES, make_preface
 
@@ -132,29 +132,24 @@ class Recorder:
         return self.closed_with[0]
 
 
-class Ends:
+class Pairs:
     """A transport that listens, another that connects, and what both have for links."""
 
-    def __init__(self, *, tls: bool, establish: bool | None = True, **settings: Any) -> None:
-        self.tls = tls
-        self.settings = Settings(bind="127.0.0.1:0", **settings)
+    def __init__(self, *, establish: bool | None = True) -> None:
         self.establish = establish
         self.address = ""
         self.accepted: list[Recorder] = []
         self.connected: list[Recorder] = []
+        self.listening: Transport
+        self.connecting: Transport
         self._waiting: list[asyncio.Future[None]] = []
 
-    async def __aenter__(self) -> Ends:
-        runtime = Runtime()
-        contexts: TlsContexts | None = CONTEXTS if self.tls else None
-        self.listening = TcpTransport(runtime, self.settings, contexts)
-        self.connecting = TcpTransport(runtime, self.settings, make_contexts() if self.tls else None)
-        self.address = await self.listening.listen(self.settings.bind, self.accept)
-        return self
+    async def open(self, listening: Transport, connecting: Transport, bind: str) -> None:
+        self.listening = listening
+        self.connecting = connecting
+        self.address = await listening.listen(bind, self.accept)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def close(self) -> None:
         await self.connecting.close()
         await self.listening.close()
 
@@ -178,15 +173,10 @@ class Ends:
         return self.accepted[count - 1]
 
     async def pair(self) -> tuple[Recorder, Recorder]:
-        """A new link: the end that connected and the end that accepted."""
+        """A new link: the end that connected and the end that accepted. Nobody else may be connecting."""
         link = await self.connecting.connect(self.address, self.own, seconds=10.0)
-        assert isinstance(link, TcpLink) and link is self.connected[-1].link
-        local = format_address(*link._bare.get_extra_info("sockname")[:2])
-        for count in itertools.count(1):
-            other = await self.accepts(count)
-            if other.link.remote == local and not other.closed_with:
-                return self.connected[-1], other
-        raise AssertionError
+        assert link is self.connected[-1].link
+        return self.connected[-1], await self.accepts(len(self.connected))
 
     async def still_serves(self) -> None:
         """A legitimate peer gets in, and is answered."""
@@ -197,6 +187,39 @@ class Ends:
         one.link.close()
         assert await one.until_closed() is None
         assert await other.until_closed() is None
+
+
+class Ends(Pairs):
+    """Both over TCP, and strangers who say what they like."""
+
+    def __init__(self, *, tls: bool, establish: bool | None = True, **settings: Any) -> None:
+        super().__init__(establish=establish)
+        self.tls = tls
+        self.settings = Settings(bind="127.0.0.1:0", **settings)
+
+    async def __aenter__(self) -> Ends:
+        runtime = Runtime()
+        contexts: TlsContexts | None = CONTEXTS if self.tls else None
+        listening = TcpTransport(runtime, self.settings, contexts)
+        connecting = TcpTransport(runtime, self.settings, make_contexts() if self.tls else None)
+        await self.open(listening, connecting, self.settings.bind)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def pair(self) -> tuple[Recorder, Recorder]:
+        """As above, also while strangers connect."""
+        link = await self.connecting.connect(self.address, self.own, seconds=10.0)
+        assert isinstance(link, TcpLink) and link is self.connected[-1].link
+        local = format_address(*link._bare.get_extra_info("sockname")[:2])
+        for count in itertools.count(1):
+            other = await self.accepts(count)
+            if other.link.remote == local and not other.closed_with:
+                return self.connected[-1], other
+        raise AssertionError
 
     async def stranger(self, data: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A bare connection that says `data`."""

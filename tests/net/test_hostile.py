@@ -13,7 +13,7 @@ import tracemalloc
 
 import pytest
 
-from roost.errors import DeadlineExceeded, Overloaded, ProtocolError
+from roost.errors import ProtocolError
 from roost.wire.handshake import HANDSHAKE_BYTES_MAX
 from roost.wire.preface import make_preface
 from tests.net.ends import Ends, all_that_comes, eventually, hang_up, on_both_loops, plain_and_tls
@@ -149,29 +149,6 @@ async def test_a_stranger_that_keeps_silent_before_tls_is_hung_up_on_in_time() -
 
 @plain_and_tls
 @on_both_loops
-async def test_a_link_that_does_not_prove_itself_is_closed_in_time_at_both_ends(tls: bool) -> None:
-    async with Ends(tls=tls, establish=False, handshake_seconds=0.2) as ends:
-        one, other = await ends.pair()
-        errors = [await one.until_closed(), await other.until_closed()]
-        assert any(isinstance(error, DeadlineExceeded) for error in errors)
-        assert isinstance(errors[1], DeadlineExceeded | ConnectionError | None)
-
-
-@plain_and_tls
-@on_both_loops
-async def test_a_link_that_has_proved_itself_stays(tls: bool) -> None:
-    async with Ends(tls=tls, handshake_seconds=0.2) as ends:
-        one, other = await ends.pair()
-        reader, writer = await ends.stranger()
-        assert await all_that_comes(reader) == b"", "hung up on: then the time of the link before it is up, too"
-        await hang_up(writer)
-        one.link.write(b"still here")
-        await other.until(lambda: bool(other.frames))
-        assert one.closed_with == other.closed_with == []
-
-
-@plain_and_tls
-@on_both_loops
 async def test_a_peer_gets_in_and_is_served_among_300_half_open_connections(tls: bool) -> None:
     async with Ends(tls=tls, half_open_max=32, establish=None) as ends:
         one, other = await ends.pair()
@@ -189,15 +166,6 @@ async def test_a_peer_gets_in_and_is_served_among_300_half_open_connections(tls:
         one.link.write(b"from before")
         await other.until(lambda: other.frames == [b"first", b"from before"])
         await hang_up(*writers)
-
-
-@on_both_loops
-async def test_the_oldest_half_open_connection_makes_way_and_its_owner_is_told() -> None:
-    async with Ends(tls=False, establish=False, half_open_max=2) as ends:
-        pairs = [await ends.pair() for _ in range(3)]
-        error = await pairs[0][1].until_closed()
-        assert isinstance(error, Overloaded) and error.what == "half_open_max" and error.limit == 2
-        assert pairs[1][1].closed_with == pairs[2][1].closed_with == []
 
 
 @plain_and_tls

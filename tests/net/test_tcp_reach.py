@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 import pytest
 
@@ -15,22 +14,6 @@ from tests.net.ends import Ends, eventually, on_both_loops, plain_and_tls
 async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read()
     writer.close()
-
-
-@plain_and_tls
-@on_both_loops
-async def test_a_connection_attempt_can_be_cancelled(tls: bool) -> None:
-    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
-    async with Ends(tls=tls) as ends:
-        address = f"127.0.0.1:{silent.sockets[0].getsockname()[1]}"
-        attempt = asyncio.ensure_future(ends.connecting.connect(address, ends.own, seconds=20.0))
-        await eventually(lambda: "1 connections" in repr(ends.connecting))
-        attempt.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await attempt
-        assert "0 connections" in repr(ends.connecting)
-    silent.close()
-    await silent.wait_closed()
 
 
 @on_both_loops
@@ -66,16 +49,6 @@ async def test_names_and_ipv6_addresses_work(host: str, tls: bool) -> None:
         ends.address = await ends.listening.listen(f"{host}:0", ends.accept)
         assert ends.address.rpartition(":")[0] == host and not ends.address.endswith(":0")
         await ends.still_serves()
-
-
-@on_both_loops
-async def test_nobody_listening_is_a_hint_that_a_node_died() -> None:
-    async with Ends(tls=False) as ends:
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            with pytest.raises(ConnectionRefused, match="Connection refused") as caught:
-                await ends.connecting.connect(f"127.0.0.1:{unused.getsockname()[1]}", ends.own, seconds=5.0)
-        assert caught.value.refused
 
 
 @pytest.mark.parametrize("address", ["no-such-host.invalid:1", "a..b:1"])

@@ -4,7 +4,10 @@ A `MemoryNetwork` joins hosts; each node has a `MemoryTransport` on it. Undernea
 datagrams that may be late, lost, doubled or overtaken. On top, a link keeps the port's promise as TCP does: it puts
 frames in order, drops doubles, retransmits what was lost (which costs time), and breaks when a cut outlasts
 `give_up_seconds`. A crash breaks links at once (the host's kernel answers for the dead process); a cut breaks nothing
-until that time is over, which is what makes a silent host different from a dead one.
+until that time is over, which is what makes a silent host different from a dead one. What an end has dropped (by
+`abort`, a crash, a broken protocol) is not retransmitted; what it had sent by then may still arrive, in order.
+
+The settings bound links as they do over TCP: connections without a handshake in number and time, and what is buffered.
 """
 
 from __future__ import annotations
@@ -13,12 +16,14 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from roost.errors import ConfigError, ProtocolError
+from roost.config import Settings
+from roost.errors import ConfigError, Overloaded
+from roost.net.address import parse_address
+from roost.net.memory_link import MemoryLink
 from roost.net.transport import ConnectionRefused, Link, LinkOwner
 
 __all__ = ["MemoryNetwork", "MemoryTransport"]
 
-HANDSHAKE_BYTES_MAX = 4096
 RETRANSMIT_SECONDS_MAX = 2.0
 """Losses alone delay a datagram by about so much at most; longer silence is what cuts are for."""
 
@@ -34,14 +39,12 @@ class MemoryNetwork:
         delay_seconds: float = 0.0005,
         jitter_seconds: float = 0.0005,
         give_up_seconds: float = 15.0,
-        buffer_bytes_high: int = 1024 * 1024,
     ) -> None:
         self.loop = loop
         self.rng = rng
         self.delay_seconds = delay_seconds
         self.jitter_seconds = jitter_seconds
         self.give_up_seconds = give_up_seconds
-        self.buffer_bytes_high = buffer_bytes_high
         self.loss = 0.0
         """Of a frame, on every path; a lost frame is sent again after `retransmit_seconds`."""
         self.duplication = 0.0
@@ -54,7 +57,7 @@ class MemoryNetwork:
         """Told of every frame on its delivery: (source host, target host, frame)."""
         self._cut: set[tuple[str, str]] = set()
         self._hosts: dict[str, MemoryTransport] = {}
-        self._links: list[_MemoryLink] = []
+        self._links: list[MemoryLink] = []
         self._next_port = 40_000
 
     # faults
@@ -95,14 +98,12 @@ class MemoryNetwork:
         return seconds
 
     def register(self, address: str, host: MemoryTransport) -> str:
-        name, _, port = address.rpartition(":")
-        if not name or not port.isdigit():
-            raise ConfigError(f"{address!r} is not host:port", where="bind")
-        if port == "0":
+        name, port = parse_address(address)
+        if port == 0:
             self._next_port += 1
             address = f"{name}:{self._next_port}"
         if address in self._hosts:
-            raise ConfigError(f"{address} is in use already", where="bind", todo="choose another port")
+            raise ConfigError(f"{address} is in use already", where=f"bind {address}", todo="choose another port")
         self._hosts[address] = host
         return address
 
@@ -112,32 +113,43 @@ class MemoryNetwork:
     def find(self, address: str) -> MemoryTransport | None:
         return self._hosts.get(address)
 
-    def add(self, link: _MemoryLink) -> None:
+    def add(self, link: MemoryLink) -> None:
         self._links.append(link)
 
-    def remove(self, link: _MemoryLink) -> None:
+    def remove(self, link: MemoryLink) -> None:
         if link in self._links:
             self._links.remove(link)
+
+    def complain(self, what: str, error: Exception) -> None:
+        """An owner of links failed in a way that nobody foresaw: the loop's handler hears of it, and so do tests."""
+        self.loop.call_exception_handler({"message": what, "exception": error})
 
 
 class MemoryTransport:
     """One node's place on the network; `host` is what cuts and delays are named by."""
 
-    def __init__(self, network: MemoryNetwork, host: str) -> None:
+    def __init__(self, network: MemoryNetwork, host: str, settings: Settings | None = None) -> None:
         self.network = network
         self.host = host
         self.address = ""
-        self._accept: Callable[[Link], LinkOwner] | None = None
-        self._links: list[_MemoryLink] = []
+        self.settings = settings or Settings()
+        self.links: list[MemoryLink] = []
+        self._accepting: dict[str, Callable[[Link], LinkOwner]] = {}
         self._dead = False
 
+    def __repr__(self) -> str:
+        return f"<MemoryTransport of {self.host}: {len(self.links)} links>"
+
     async def listen(self, bind: str, accept: Callable[[Link], LinkOwner]) -> str:
-        self.address = self.network.register(bind, self)
-        self._accept = accept
-        return self.address
+        address = self.network.register(bind, self)
+        self._accepting[address] = accept
+        self.address = self.address or address
+        return address
 
     async def connect(self, address: str, own: Callable[[Link], LinkOwner], *, seconds: float) -> Link:
         network = self.network
+        parse_address(address)
+        self._refuse_if_closed(address)
         target = network.find(address)
         there = address if target is None else target.host
         try:
@@ -146,16 +158,37 @@ class MemoryTransport:
                 target = network.find(address)
                 await self._travel(there, self.host)
         except TimeoutError as error:
-            raise ConnectionRefused(f"{address} does not answer within {seconds} s", refused=False) from error
-        target = network.find(address) if target is not None else None
-        if target is None or target._accept is None or self._dead:
+            raise ConnectionRefused(f"{address} did not answer within {seconds:g} s", refused=False) from error
+        self._refuse_if_closed(address)
+        accept = target._accepting.get(address) if target is not None else None
+        if target is None or accept is None:
             raise ConnectionRefused(f"nothing listens at {address}", refused=True)
-        near = _MemoryLink(self, target, accepted=False)
-        far = _MemoryLink(target, self, accepted=True)
+        near = MemoryLink(self, target, address, accepted=False)
+        far = MemoryLink(target, self, self.address or self.host, accepted=True)
         near.other, far.other = far, near
-        near.owner = own(near)
-        far.owner = target._accept(far)
+        try:
+            near.owner = own(near)
+        except BaseException:
+            near.vanish()
+            far.vanish()
+            raise
+        target._take(far, accept)
         return near
+
+    def _refuse_if_closed(self, address: str) -> None:
+        if self._dead:
+            raise ConnectionRefused(f"cannot connect to {address}: this node is closing", refused=False)
+
+    def _take(self, link: MemoryLink, accept: Callable[[Link], LinkOwner]) -> None:
+        unproven = [each for each in self.links if each.accepted and not each.is_proven]
+        if len(unproven) > (limit := self.settings.half_open_max):
+            text = "too many connections without a handshake"
+            unproven[0].fail(Overloaded(text, what="half_open_max", limit=limit))
+        try:
+            link.owner = accept(link)
+        except Exception as error:
+            self.network.complain(f"the connection from {link.remote} found no owner", error)
+            link.abort()
 
     async def _travel(self, source: str, target: str) -> None:
         while True:
@@ -165,174 +198,22 @@ class MemoryTransport:
             await asyncio.sleep(self.network.retransmit_seconds)
 
     async def close(self) -> None:
-        self._dead = True
-        self.network.unregister(self.address)
-        for link in list(self._links):
-            link.close()
+        self._stop_listening()
+        for link in list(self.links):
+            if link.is_proven:
+                link.close()
+            else:
+                link.abort()
+        await asyncio.sleep(0)  # by then their owners have been told
 
     def crash(self) -> None:
         """The process is gone in this instant: what it had queued is lost, and its links are reset."""
-        self._dead = True
-        self.network.unregister(self.address)
-        for link in list(self._links):
+        self._stop_listening()
+        for link in list(self.links):
             link.die()
 
-
-class _MemoryLink:
-    """One end. Each frame is a numbered datagram; the far end delivers in order."""
-
-    def __init__(self, transport: MemoryTransport, target: MemoryTransport, *, accepted: bool) -> None:
-        self._transport = transport
-        self._network = transport.network
-        self._loop = transport.network.loop
-        self.host = transport.host
-        self.other_host = target.host
-        self.remote = target.address or target.host
-        self.binding = b""
-        self.accepted = accepted
-        self.paused = False
-        self.frame_bytes_max = HANDSHAKE_BYTES_MAX
-        self.owner: LinkOwner | None = None
-        self.other: _MemoryLink | None = None
-        self._sent = 0
-        self._expected = 0
-        self._early: dict[int, bytes | None] = {}
-        self._buffered = 0
-        self._open = True
-        self._closing = False
-        self._stuck_since: float | None = None
-        transport._links.append(self)
-        self._network.add(self)
-
-    def established(self) -> None:
-        """Nothing here bounds half-open links."""
-
-    def write(self, frame: bytes, *more: bytes | memoryview) -> None:
-        if more:
-            frame = b"".join((frame, *more))
-        if self._open and not self._closing:
-            self._post(frame)
-
-    def _post(self, frame: bytes | None) -> None:
-        number = self._sent
-        self._sent += 1
-        if frame is not None:
-            self._buffered += len(frame)
-            self._network.frames += 1
-            self._network.bytes += len(frame)
-            if self._buffered > self._network.buffer_bytes_high:
-                self.paused = True
-        self._transmit(number, frame)
-        if self._network.duplication and self._network.rng.random() < self._network.duplication:
-            self._transmit(number, frame)
-
-    def _transmit(self, number: int, frame: bytes | None) -> None:
-        delay = self._network.delay(self.host, self.other_host)
-        self._loop.call_later(delay, self._arrive, number, frame)
-
-    def _arrive(self, number: int, frame: bytes | None) -> None:
-        other = self.other
-        if other is None:
-            return
-        if not other._open:
-            if frame is not None and self._network.reaches(other.host, self.host):
-                # The other end is gone, and this one has not heard of it: the host there answers with a reset.
-                self._loop.call_later(
-                    self._network.delay(other.host, self.host), self._end, ConnectionResetError("connection reset")
-                )
-            return
-        if not self._network.reaches(self.host, self.other_host):
-            now = self._loop.time()
-            if self._stuck_since is None:
-                self._stuck_since = now
-            if now - self._stuck_since > self._network.give_up_seconds:
-                self._fail(TimeoutError("the other end does not acknowledge"))
-            else:
-                self._loop.call_later(self._network.retransmit_seconds, self._arrive, number, frame)
-            return
-        self._stuck_since = None
-        if number < other._expected or number in other._early:
-            return  # a double
-        other._early[number] = frame
-        if number == other._expected:
-            other._deliver()
-
-    def _deliver(self) -> None:
-        owner, sender = self.owner, self.other
-        assert owner is not None
-        assert sender is not None
-        while self._open and self._expected in self._early:
-            frame = self._early.pop(self._expected)
-            self._expected += 1
-            if frame is None:
-                self._end(None)
-                return
-            sender._drained(len(frame))
-            if len(frame) > self.frame_bytes_max:
-                self.break_both(ProtocolError(f"a frame of {len(frame)} bytes; the limit is {self.frame_bytes_max}"))
-                return
-            if self._network.observe is not None:
-                self._network.observe(self.other_host, self.host, frame)
-            owner.received(memoryview(frame))
-        if self._open:
-            owner.batch_ended()
-
-    def _drained(self, size: int) -> None:
-        self._buffered -= size
-        if self.paused and self._buffered < self._network.buffer_bytes_high // 2 and self._open:
-            self.paused = False
-            assert self.owner is not None
-            self.owner.writable()
-
-    def buffered(self) -> int:
-        return self._buffered
-
-    def probe(self) -> None:
-        """A cut was mended: nothing to do but to forget how long it lasted."""
-        self._stuck_since = None
-
-    def close(self) -> None:
-        if self._open and not self._closing:
-            self._closing = True
-            self._post(None)
-            self._loop.call_soon(self._end, None)
-
-    def abort(self) -> None:
-        if self._open:
-            self._loop.call_soon(self._end, None)
-            if self.other is not None:
-                self._reset_other(ConnectionResetError("connection reset by peer"))
-            self._closing = True
-
-    def die(self) -> None:
-        """The process of this end is dead: its owner hears nothing any more, the other end gets a reset."""
-        if self._open:
-            self._open = False
-            self._leave()
-            self._reset_other(ConnectionResetError("connection reset by peer"))
-
-    def break_both(self, error: Exception) -> None:
-        """Both ends see the link break."""
-        if self._open:
-            self._reset_other(error)
-            self._end(error)
-
-    def _reset_other(self, error: Exception) -> None:
-        other = self.other
-        if other is not None and self._network.reaches(self.host, self.other_host):
-            self._loop.call_later(self._network.delay(self.host, self.other_host), other._end, error)
-
-    def _fail(self, error: Exception) -> None:
-        self._end(error)
-
-    def _end(self, error: Exception | None) -> None:
-        if self._open:
-            self._open = False
-            self._leave()
-            assert self.owner is not None
-            self.owner.closed(error)
-
-    def _leave(self) -> None:
-        self._network.remove(self)
-        if self in self._transport._links:
-            self._transport._links.remove(self)
+    def _stop_listening(self) -> None:
+        self._dead = True
+        for address in self._accepting:
+            self.network.unregister(address)
+        self._accepting.clear()
