@@ -47,6 +47,7 @@ class Worker:
         self.process = process
         self.log = log
         self.address = ""
+        self.ended = False
         self.events: list[Seen] = []
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
@@ -58,6 +59,8 @@ class Worker:
         while line := await self.process.stdout.readline():
             self._take(json.loads(line))
             self._changed.set()
+        self.ended = True
+        self._changed.set()
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(Failed("Gone", f"{self.name} has ended", None))
@@ -124,6 +127,12 @@ class Worker:
         await asyncio.sleep(seconds)
         self.go_on()
 
+    async def until_quiet(self) -> None:
+        """Wait until it is settled and nothing moves."""
+        async with asyncio.timeout(20):
+            while not await self.do("quiet"):
+                await asyncio.sleep(0.05)
+
     async def end(self) -> None:
         """Kill it, if it lives, and leave nothing of it."""
         if self.process.returncode is None:
@@ -163,7 +172,7 @@ class Team:
         worker = Worker(name, process, log)
         self.workers.append(worker)
         try:
-            await worker.until(lambda: bool(worker.address) or process.returncode is not None, START_SECONDS_MAX)
+            await worker.until(lambda: bool(worker.address) or worker.ended, START_SECONDS_MAX)
         except TimeoutError:
             raise AssertionError(f"{name} was not up within {START_SECONDS_MAX} s") from None
         assert worker.address, f"{name} ended"
@@ -181,6 +190,10 @@ class Team:
         """All of these are up and agree."""
         async with asyncio.timeout(20):
             await asyncio.gather(*(worker.do("ready", len(workers)) for worker in workers))
+
+    async def live(self, seconds: float) -> None:
+        """Let them live for so long."""
+        await asyncio.sleep(seconds)
 
     def logs(self) -> str:
         now = time.strftime("%H:%M:%S")
