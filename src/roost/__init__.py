@@ -16,22 +16,26 @@ from roost.errors import (
     Unreachable,
     VersionSkew,
 )
-from roost.messages import Envelope, Message, Request
+from roost.messages import BROADCAST, Envelope, Message, Request
 from roost.node import Node
+from roost.services.inbox import Inbox
 from roost.services.kv import KV, KeyValuePartition
 from roost.services.members import Member, MemberDown, MemberEvent, MemberLeft, MemberSuspect, MemberUp
 from roost.services.messaging import Delivery
+from roost.services.outbox import Outbox
 from roost.services.partitions import Partition, Partitions
 from roost.version import VERSION as __version__
 from roost.wire.values import register
 
 __all__ = [
+    "BROADCAST",
     "KV",
     "AuthError",
     "ConfigError",
     "DeadlineExceeded",
     "Delivery",
     "Envelope",
+    "Inbox",
     "KeyValuePartition",
     "Member",
     "MemberDown",
@@ -43,6 +47,7 @@ __all__ = [
     "NameTaken",
     "Node",
     "NotFound",
+    "Outbox",
     "Overloaded",
     "Partition",
     "Partitions",

@@ -7,24 +7,28 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableSet, Sequence
+from collections.abc import Set as AbstractSet
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary
 
 from roost.config import Options, Settings
 from roost.errors import ConfigError, RoostError
-from roost.messages import Envelope, Message, Request
+from roost.messages import Envelope, Message, Request, pid_of
+from roost.net.blocklist import Blocklist
 from roost.net.keyring import Keyring
 from roost.net.tcp import TcpTransport
 from roost.net.tls import make_contexts
 from roost.net.transport import Transport
+from roost.peerfile import read_peers
 from roost.run import Run
 from roost.runtime import Runtime
 from roost.services.inbox import Inbox
 from roost.services.kv import KV, KeyValuePartition, open_kv
 from roost.services.members import Members
 from roost.services.messaging import Delivery
+from roost.services.outbox import Outbox
 from roost.services.partitions import Partition, Partitions, open_partitions
 from roost.settings import load
 from roost.version import VERSION
@@ -35,7 +39,7 @@ log = logging.getLogger("roost.node")
 
 H = TypeVar("H", bound=Partition[Any, Any])
 K = TypeVar("K")
-M = TypeVar("M", bound=Message)
+M = TypeVar("M")
 R = TypeVar("R")
 V = TypeVar("V")
 
@@ -63,10 +67,12 @@ class Node:
         runtime: Callable[[], Runtime] | None = None,
         transport: Callable[[Runtime, Settings], Transport] | None = None,
         handle_signals: bool = True,
+        _listed: Iterable[tuple[str, object, str]] = (),
         **settings: Unpack[Options],
     ) -> None:
         given: dict[str, object] = {"name": name, **settings}
-        self.settings, self.settings_from = load(config, None, given, check_exposure=transport is None)
+        self.settings, self.settings_from = load(config, None, given, listed=_listed, check_exposure=transport is None)
+        self._blocklist = Blocklist()
         self._openers = tuple(services)
         self._make_runtime = runtime or Runtime
         self._make_transport = transport
@@ -80,6 +86,32 @@ class Node:
     def from_config(cls, path: str | None = None) -> Self:
         """A node whose settings all come from `roost.toml` (or `path`) and the environment."""
         return cls(config=path)
+
+    @classmethod
+    def from_peer_file(
+        cls,
+        path: str,
+        *,
+        pid: int,
+        services: Sequence[Callable[[Node], Awaitable[object]]] = (),
+        handle_signals: bool = True,
+        **settings: Unpack[Options],
+    ) -> Self:
+        """The node `pid` of a file that lists the nodes of a cluster, each `{"Pid": 1729, "Addr": "10.0.0.4:7400"}`.
+
+        The objects may stand one after the other, as one a line, or in a JSON array. A pid is the node's name; its
+        address is what it binds to and what others connect to, and the others of the file are its seeds. `settings`
+        may say otherwise. Raises ConfigError with file and line where the file is wrong, and with the pids that there
+        are if `pid` is none of them; addresses beyond loopback need a secret, as always.
+        """
+        own, others = read_peers(path, pid)
+        listed = [
+            ("name", str(pid), own.where),
+            ("bind", own.address, own.where),
+            ("advertise", own.address, own.where),
+            ("seeds", [other.address for other in others], path),
+        ]
+        return cls(services=services, handle_signals=handle_signals, _listed=listed, **settings)
 
     def __repr__(self) -> str:
         run = self._run
@@ -106,6 +138,7 @@ class Node:
             runtime,
             transport,
             keyring,
+            blocklist=self._blocklist,
             library=VERSION,
             ended=self._ended,
         )
@@ -203,6 +236,11 @@ class Node:
         return self._run.name if self._run is not None else self.settings.name
 
     @property
+    def pid(self) -> int | None:
+        """The number that is this node's name, as with all nodes of a peer file; None if its name is no number."""
+        return pid_of(self.name)
+
+    @property
     def uid(self) -> int:
         """Of this run."""
         return self._running.uid
@@ -223,6 +261,25 @@ class Node:
         return sorted({member.name for member in self.members} - {self.name})
 
     @property
+    def blocklist(self) -> MutableSet[str]:
+        """The names of nodes that this one is cut off from, as by a broken network, until they are taken out again.
+
+        For tests and drills. Nothing is sent to such a node or accepted from it, links with it are cut and not opened,
+        and what is addressed to it raises Unreachable at once. Others may still reach it, and tell that it is alive.
+        It may be changed at any time, and is kept when the node stops.
+        """
+        return self._blocklist
+
+    @blocklist.setter
+    def blocklist(self, names: AbstractSet[str]) -> None:
+        wanted = list(names)
+        for name in list(self._blocklist):
+            if name not in wanted:
+                self._blocklist.discard(name)
+        for name in wanted:
+            self._blocklist.add(name)
+
+    @property
     def settled(self) -> bool:
         return self._running.members.settled
 
@@ -240,13 +297,13 @@ class Node:
 
     # messages
 
-    async def send(self, to: str, message: Message) -> None:
+    def send(self, to: str, message: Message) -> Coroutine[Any, Any, None]:
         """Send a message into the inbox of its kind on the node `to`: at most once, in order per receiver.
 
         Returns when it is on its way; waits while that receiver has too much unread. Raises Unreachable, Overloaded:
         nothing was sent then, a retry is safe.
         """
-        await self._running.messaging.send(to, message)
+        return self._running.messaging.send(to, message)
 
     def ask(self, to: str, request: Request[R], *, timeout: float | None = None) -> Coroutine[Any, Any, R]:
         """Ask the node `to` and await its answer, at most `timeout` seconds (`call_seconds`).
@@ -260,9 +317,25 @@ class Node:
         """Put a message into the inbox of every other member; says who has it and, with reasons, who has not."""
         return await self._running.messaging.broadcast(message, timeout)
 
-    def inbox(self, message: type[M]) -> Inbox[M]:
-        """The messages of one class that others send here, as an async iterator of envelopes."""
-        return self._running.messaging.inbox(message)
+    @property
+    def outbox(self) -> Outbox:
+        """Where envelopes are put: `await node.outbox.put(roost.Envelope(to="chat-2", id=1729, body="Hi There!"))`."""
+        return self._running.messaging.outbox
+
+    @overload
+    def inbox(self) -> Inbox[Any]: ...
+    @overload
+    def inbox(self, body: type[M]) -> Inbox[M]: ...
+    def inbox(self, body: Any = Any) -> Inbox[Any]:
+        """What others send here, as an async iterator of envelopes: the messages of one class.
+
+        With the type of another body, such as `str` or `list[int]`: what came by envelope (`outbox`) with such a body.
+        Without a type: all that came by envelope and has no inbox of its own type; classes come as plain data there.
+
+        From the first call on, until the node stops, an inbox keeps what arrives, `inbox_messages_max` from each
+        sender; what nobody reads is dropped and counted. Open it in `services` to miss nothing from the start on.
+        """
+        return self._running.messaging.inbox(body)
 
     def answer(
         self, request: type[Request[R]]

@@ -29,6 +29,7 @@ from roost.core.membership import (
     Received,
 )
 from roost.errors import AuthError, ConfigError, NameTaken, NotFound, RoostError, Unreachable, VersionSkew
+from roost.net.blocklist import Blocklist
 from roost.net.keyring import Keyring
 from roost.net.peer import Peer
 from roost.net.peers import Peers
@@ -59,6 +60,7 @@ class Run:
         transport: Transport,
         keyring: Keyring | None,
         *,
+        blocklist: Blocklist,
         library: str,
         ended: Callable[[RoostError], None],
     ) -> None:
@@ -68,6 +70,7 @@ class Run:
         self.uid = int.from_bytes(runtime.token(8), "big") >> 1 or 1
         self.placement_seed = seed_of(settings.cluster) if settings.placement_seed is None else settings.placement_seed
         self.closed = False
+        self._blocklist = blocklist
         self._library = library
         self._ended = ended
         self._services: dict[str, int] = {}
@@ -85,6 +88,7 @@ class Run:
             me=Identity(self.name or "starting", self.uid, ""),
             keyring=keyring,
             placement_seed=self.placement_seed,
+            blocklist=blocklist,
         )
         self.messaging = Messaging(self.peers, self.members, settings)
 
@@ -93,6 +97,7 @@ class Run:
     async def start(self) -> None:
         """Listen, join, and be up. Raises what a seed refused this node for, once no other seed is left."""
         address = await self.peers.listen()
+        self._blocklist.tell(self.block_changed)
         settings = self.settings
         address = settings.advertise or address
         self.name = self.name or address
@@ -145,6 +150,7 @@ class Run:
     async def close(self) -> None:
         """Stop at once, without a word to the cluster but the closing of links."""
         self.closed = True
+        self._blocklist.tell(None)
         if self.watch is not None:
             self.watch.stop()
         if not self._up.done():
@@ -194,7 +200,15 @@ class Run:
         self.peers.get(uid, name, address).gossip(message)
 
     def contact(self, address: str) -> None:
-        self.peers.contact(address)
+        if not any(entry.address == address and entry.name in self._blocklist for entry in self.members.entries()):
+            self.peers.contact(address)
+
+    def block_changed(self, name: str, blocked: bool) -> None:
+        if blocked:
+            for uid in self.peers.block(name):
+                self.messaging.blocked(name, uid)
+        else:
+            self.peers.unblock(name)
 
     def joined(self) -> None:
         alone = all(entry.uid == self.uid for entry in self.members.entries())

@@ -46,18 +46,21 @@ def load(
     environ: Mapping[str, str] | None = None,
     arguments: Mapping[str, object] | None = None,
     *,
+    listed: Iterable[tuple[str, object, str]] = (),
     check_exposure: bool = True,
 ) -> tuple[Settings, dict[str, str]]:
     """The settings, and for each where it came from. Raises ConfigError.
 
     `path` None: the file that ROOST_CONFIG names, else `roost.toml` if there is one here. `environ` None: that of the
-    process. An argument that is None was not given. Without `check_exposure`, addresses that others can reach need no
-    secret: for networks that are none.
+    process. `listed`: settings with their origins from elsewhere (a peer file), over those from the environment and
+    below the arguments. An argument that is None was not given. Without `check_exposure`, addresses that others can
+    reach need no secret: for networks that are none.
     """
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
     origins = dict.fromkeys(_TYPES, "default")
-    for source in (_from_file(path, environ), _from_environ(environ), _from_arguments(arguments or {})):
+    given = _from_arguments(arguments or {})
+    for source in (_from_file(path, environ), _from_environ(environ), _converted(listed), given):
         for key, value, origin in source:
             values[key] = value
             origins[key] = origin
@@ -124,10 +127,13 @@ def _from_environ(environ: Mapping[str, str]) -> _Given:
         yield key, _convert(key, text, variable, strict=False), variable
 
 
+def _converted(listed: Iterable[tuple[str, object, str]]) -> _Given:
+    for key, value, origin in listed:
+        yield key, _convert(key, value, origin, strict=True), origin
+
+
 def _from_arguments(arguments: Mapping[str, object]) -> _Given:
-    for key, value in arguments.items():
-        if value is not None:
-            yield key, _convert(key, value, "argument", strict=True), "argument"
+    return _converted((key, value, "argument") for key, value in arguments.items() if value is not None)
 
 
 def _convert(key: str, value: object, origin: str, *, strict: bool) -> Any:

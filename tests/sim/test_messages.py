@@ -79,6 +79,7 @@ async def test_order_holds_when_links_break_and_nothing_comes_twice(cluster: Clu
     for number in range(2000):
         await a.send(b.name, Notice(number))
         if number % 100 == 50:
+            await cluster.sleep(0.0001)  # under way, and not there yet
             cluster.reset_links(a)
         if number % 10 == 0:
             await cluster.sleep(0.001)

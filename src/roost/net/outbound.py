@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from roost.core.gossip import Gossip
-from roost.errors import Overloaded
+from roost.errors import Overloaded, Unreachable
 from roost.wire.frame import encode_batch, encode_large
 from roost.wire.protocol import Call, Cast, Envelope, News, Reply, Sent
 
@@ -58,6 +58,7 @@ class Outbound:
         "_time",
         "_urgent",
         "_waiting",
+        "blocked",
         "held_bytes",
         "name",
         "outbound",
@@ -78,6 +79,8 @@ class Outbound:
         self.held_bytes = 0
         """Of what is held back while the peer is stalled; zero when all goes straight out."""
         self._waiting: deque[tuple[asyncio.Future[None], float, float]] = deque()
+        self.blocked = False
+        """On the blocklist: stalled, without a link, and nothing is held."""
 
     def need_link(self) -> None:
         """Something waits for a link."""
@@ -115,7 +118,20 @@ class Outbound:
         elif len(out) >= self._early:
             self._flush_early()
 
+    def block(self) -> None:
+        """Let nothing through any more."""
+        self.blocked = self._stalled = True
+        self.outbound = None
+
+    def check_open(self) -> None:
+        """Raise Unreachable if the peer is on the blocklist."""
+        if self.blocked:
+            raise Unreachable(f"{self.name} is on the blocklist of this node", node=self.name)
+
     def _hold(self, envelope: Envelope, size: int, must: bool) -> None:
+        if self.blocked and must:
+            return  # lost, as on a link that is cut
+        self.check_open()
         limit = self._bounds.outbound_bytes_max
         if self.held_bytes + size > limit and not must:
             raise Overloaded(
@@ -133,6 +149,8 @@ class Outbound:
     def gossip(self, message: Gossip) -> None:
         """Send a membership message, before anything that waits. The oldest is dropped beyond a bound."""
         session = self.outbound
+        if self.blocked:
+            return
         if session is None:
             self._urgent.append(message)
             self.need_link()

@@ -3,6 +3,9 @@
 Links open on first use and close when idle. Two nodes that connect to each other at the same moment get two links; each
 keeps sending on its first, and the idle one goes in time. One coarse timer, armed only while something has a
 deadline, ends calls and cancels handlers whose caller gave up.
+
+A peer on the blocklist is behind a cut: it is not dialed, hears nothing from this end, not even a refusal, and the
+membership is not told of it, so that it finds out by silence, as with a real cut.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Any, Protocol
 
 from roost.config import Settings
 from roost.errors import AuthError, ConfigError, RoostError, Unreachable
+from roost.net.blocklist import Blocklist
 from roost.net.keyring import Keyring
 from roost.net.outbound import Bounds
 from roost.net.peer import Peer
@@ -53,6 +57,7 @@ class Peers(SessionOwner):
         me: Identity,
         keyring: Keyring | None,
         placement_seed: int,
+        blocklist: Blocklist | None = None,
     ) -> None:
         self.runtime = runtime
         self.settings = settings
@@ -67,6 +72,9 @@ class Peers(SessionOwner):
         self._sweeper: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
         self._contacting: dict[str, asyncio.Task[Any]] = {}
+        self._blocklist = Blocklist() if blocklist is None else blocklist
+        self._found_behind: dict[str, str] = {}
+        """By the address that was dialed, the name of a blocked peer that answered there."""
         self._closed = False
         self._listening = False
         self._here = Here(self._switchboard, runtime, self._bounds, self._arm, me.uid)
@@ -126,6 +134,8 @@ class Peers(SessionOwner):
             peer = Peer(
                 self.runtime.loop, self._bounds, self._want_link, self._arm, uid=uid, name=name, address=address
             )
+            if name in self._blocklist:
+                peer.block()
             self.by_uid[uid] = peer
         elif address:
             peer.address = address
@@ -148,10 +158,26 @@ class Peers(SessionOwner):
         self.drop(uid, "the member is gone", None)
         self.by_uid.pop(uid, None)
 
+    def block(self, name: str) -> list[int]:
+        """Cut off the peers of that name; returns their uids."""
+        cut = [peer for peer in self.by_uid.values() if peer.name == name and peer is not self._here]
+        for peer in cut:
+            peer.block()
+            self.drop(peer.uid, f"{name} is on the blocklist of {self.me.name}", None)
+        return [peer.uid for peer in cut]
+
+    def unblock(self, name: str) -> None:
+        """Let the peers of that name be found again."""
+        for peer in self.by_uid.values():
+            if peer.name == name:
+                peer.blocked = False
+
     # opening links
 
     def contact(self, address: str) -> None:
         """Open a link to whoever listens at `address`, unless an attempt is under way."""
+        if self._found_behind.get(address) in self._blocklist:
+            return
         if address not in self._contacting and not self._closed:
             task = self.runtime.spawn(self._contact(address, 0), name=f"contact {address}")
             self._contacting[address] = task
@@ -236,9 +262,13 @@ class Peers(SessionOwner):
             clock_ahead_max_seconds=settings.clock_ahead_max_seconds,
         )
 
-    def admit(self, session: Session, identity: Identity) -> Peer:
+    def admit(self, session: Session, identity: Identity) -> Peer | None:
         if self._closed:
             raise AuthError(f"{self.me.name} is stopping")
+        if identity.name in self._blocklist:
+            if session.dialed:
+                self._found_behind[session.dialed] = identity.name
+            return None
         known = self.by_uid.get(identity.uid)
         if known is not None:
             if (known.name, known.role, known.address or identity.address) != (
@@ -269,7 +299,7 @@ class Peers(SessionOwner):
         if peer.role != "member":
             if not peer.sessions:
                 self.forget(peer.uid)
-        elif not expected and not self._closed:
+        elif not expected and not self._closed and not peer.blocked:
             self._owner.link_lost(peer.uid)
 
     def _close_idle(self) -> None:

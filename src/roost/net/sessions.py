@@ -11,7 +11,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from roost.errors import AuthError, ProtocolError, RoostError
+from roost.errors import AuthError, ProtocolError, RoostError, Unreachable
 from roost.net.transport import Link
 from roost.wire.frame import encode_batch
 from roost.wire.handshake import Handshake
@@ -35,8 +35,11 @@ class SessionOwner:
         """A fresh handshake for a link."""
         raise NotImplementedError
 
-    def admit(self, session: Session, identity: Identity) -> Peer:
-        """The handshake is done; the peer that the link belongs to. Raises a RoostError to refuse it."""
+    def admit(self, session: Session, identity: Identity) -> Peer | None:
+        """The handshake is done; the peer that the link belongs to. Raises a RoostError to refuse it.
+
+        None: the other end shall hear nothing, as if a cut were in between.
+        """
         raise NotImplementedError
 
     def opened(self, session: Session) -> None:
@@ -140,6 +143,9 @@ class Session:
             if handshake.done:
                 assert handshake.peer is not None
                 peer = self._owner.admit(self, handshake.peer)
+                if peer is None:
+                    self._ignore(handshake.peer.name)
+                    return
         except RoostError as error:
             self._handshake = None
             log.warning("handshake with %s refused: %s", self.link.remote, error)
@@ -157,6 +163,13 @@ class Session:
             self._owner.opened(self)
             if self.ready is not None and not self.ready.done():
                 self.ready.set_result(None)
+
+    def _ignore(self, name: str) -> None:
+        """Be as silent as a cut. An accepted link ends when the transport's time for handshakes is over."""
+        self._handshake = None
+        self._fail(Unreachable(f"{name} is on the blocklist of this node", node=name))
+        if self.dialed:
+            self.link.abort()
 
     def _fail(self, error: Exception) -> None:
         if self.ready is not None and not self.ready.done():

@@ -1,7 +1,7 @@
-"""Both ends of flow control for messages: the receiver's inbox of one kind, and the sender's window on it.
+"""The receiver's end of messages: inboxes, and the accounts of what every sender has unread in them.
 
-A sender may have `inbox_messages_max` messages of one kind unread at one receiver; the inbox gives credit back as its
-readers take them. See `messaging.py`, which joins the two.
+A sender may have `inbox_messages_max` messages of one kind unread here, and as many envelopes of all kinds; credit goes
+back to it as readers take them. See `windows.py` for the other end, and `messaging.py`, which joins the two.
 """
 
 from __future__ import annotations
@@ -9,53 +9,135 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from types import GenericAlias
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from roost.messages import Envelope, Message
+from roost.messages import Envelope
+from roost.wire.values import decoder
 
-__all__ = ["Inbox", "Window"]
+__all__ = ["Account", "Accounts", "Inbox"]
 
-M = TypeVar("M", bound=Message)
+M = TypeVar("M")
+GiveCredit = Callable[[int, str, int], None]
+"""Called with the sender's uid, the kind, and by how many more it may send."""
+
+
+class Account:
+    """What one sender has unread of one kind."""
+
+    __slots__ = ("_accounts", "is_gone", "taken", "uid", "unread")
+
+    def __init__(self, accounts: Accounts, uid: int) -> None:
+        self._accounts = accounts
+        self.uid = uid
+        self.unread = 0
+        self.taken = 0
+        """Read since credit was last given."""
+        self.is_gone = False
+
+    def read(self, windowed: bool) -> None:
+        """A reader took one. `windowed`: its sender counts it against its window."""
+        self.unread -= 1
+        if windowed:
+            self.taken += 1
+            if self.taken * 2 >= self._accounts.limit:
+                taken, self.taken = self.taken, 0
+                self._accounts.give_credit(self.uid, self._accounts.kind, taken)
+        if self.is_gone and not self.unread:
+            self._accounts.remove(self)
+
+
+class Accounts:
+    """The accounts of one kind."""
+
+    def __init__(self, kind: str, limit: int, give_credit: GiveCredit) -> None:
+        self.kind = kind
+        self.limit = limit
+        self.give_credit = give_credit
+        self._by_uid: dict[int, Account] = {}
+
+    def of(self, uid: int) -> Account:
+        account = self._by_uid.get(uid)
+        if account is None:
+            account = self._by_uid[uid] = Account(self, uid)
+        account.is_gone = False
+        return account
+
+    def restart(self, uid: int) -> int:
+        """The sender counts from nothing again; how many of its messages are still unread."""
+        account = self._by_uid.get(uid)
+        if account is None:
+            return 0
+        account.taken = 0
+        return account.unread
+
+    def forget(self, uid: int) -> None:
+        """The sender is gone. What it has unread still counts, should it come back before that is read."""
+        account = self._by_uid.get(uid)
+        if account is not None:
+            account.taken = 0
+            account.is_gone = True
+            if not account.unread:
+                self.remove(account)
+
+    def remove(self, account: Account) -> None:
+        self._by_uid.pop(account.uid, None)
+
+    def end(self) -> None:
+        """Give no credit any more."""
+        self.give_credit = _give_none
+
+
+def _give_none(uid: int, kind: str, count: int) -> None:
+    """The node has stopped."""
 
 
 class Inbox(Generic[M]):
-    """The messages of one kind, in a bounded queue. Several readers share the work; ends when the node stops."""
+    """The messages of one kind, in a bounded queue: an async iterator of envelopes, or `await anext(inbox)` for one.
 
-    def __init__(
-        self, kind: str, decode: Callable[[Any], M], limit: int, credit: Callable[[int, str, int], None]
-    ) -> None:
-        self._kind = kind
-        self._decode = decode
-        self._limit = limit
-        self._credit = credit
-        self._letters: deque[tuple[int, Envelope[M], bool]] = deque()
+    Several readers share the work. When the node stops, readers get what is there, and then the end.
+    """
+
+    def __init__(self, kind: str, body: Any, limit: int, give_credit: GiveCredit) -> None:
+        self.kind = kind
+        self.body_type = body
+        self.accounts = Accounts(kind, limit, give_credit)
+        """Of messages; envelopes are counted together for all inboxes."""
+        self._decode: Callable[[Any], M] = decoder(body).decode
+        self._decode_envelope: Callable[[Any], tuple[int, M]] = decoder(GenericAlias(tuple, (int, body))).decode
+        self._letters: deque[tuple[Account, Envelope[M], bool]] = deque()
         self._readers: deque[asyncio.Future[None]] = deque()
-        self._taken: dict[int, int] = {}
-        self.unread: dict[int, int] = {}
-        """By sender's uid."""
         self._ended = False
 
     def __repr__(self) -> str:
-        return f"<Inbox of {self._kind}: {len(self._letters)} unread>"
+        return f"<Inbox of {self.kind or 'all envelopes'}: {len(self._letters)} unread>"
 
     def __len__(self) -> int:
         return len(self._letters)
 
     def put(self, uid: int, source: str, body: msgspec.Raw, *, windowed: bool) -> bool:
-        """False: that sender has its fill unread already, and the message was not taken.
+        """Take a message. False: that sender has its fill unread already, and the message was not taken.
 
         `windowed`: the sender counts it against its window, and gets credit once it is read.
         """
-        unread = self.unread.get(uid, 0)
-        if unread >= self._limit:
+        accounts = self.accounts
+        account = accounts.of(uid)
+        if account.unread >= accounts.limit:
             return False
         letter = Envelope(self._decode(body), source)
-        self.unread[uid] = unread + 1
-        self._letters.append((uid, letter, windowed))
+        account.unread += 1
+        self._letters.append((account, letter, windowed))
         self._wake_one()
         return True
+
+    def put_envelope(self, account: Account, source: str, body: msgspec.Raw) -> None:
+        """Take what came by envelope; there must be room in its sender's account."""
+        number, value = self._decode_envelope(body)
+        account.unread += 1
+        self._letters.append((account, Envelope(value, source, number), True))
+        self._wake_one()
 
     def __aiter__(self) -> AsyncIterator[Envelope[M]]:
         return self
@@ -74,8 +156,8 @@ class Inbox(Generic[M]):
                 elif reader.done() and not reader.cancelled() and self._letters:
                     self._wake_one()
                 raise
-        uid, letter, windowed = self._letters.popleft()
-        self._took(uid, windowed)
+        account, letter, windowed = self._letters.popleft()
+        account.read(windowed)
         return letter
 
     def _wake_one(self) -> None:
@@ -85,51 +167,8 @@ class Inbox(Generic[M]):
                 reader.set_result(None)
                 return
 
-    def _took(self, uid: int, windowed: bool) -> None:
-        left = self.unread[uid] - 1
-        if left:
-            self.unread[uid] = left
-        else:
-            del self.unread[uid]
-        if not windowed:
-            return
-        taken = self._taken.get(uid, 0) + 1
-        if taken * 2 >= self._limit:
-            self._taken.pop(uid, None)
-            self._credit(uid, self._kind, taken)
-        else:
-            self._taken[uid] = taken
-
-    def restart(self, uid: int) -> int:
-        """The sender counts from nothing again; how many of its messages are still unread."""
-        self._taken.pop(uid, None)
-        return self.unread.get(uid, 0)
-
-    def forget(self, uid: int) -> None:
-        self._taken.pop(uid, None)
-
     def end(self) -> None:
         self._ended = True
+        self.accounts.end()
         while self._readers:
             self._wake_one()
-
-
-class Window:
-    """What one receiver has not yet read of one kind from this node."""
-
-    __slots__ = ("outstanding", "stream", "waiting")
-
-    def __init__(self, stream: int) -> None:
-        self.stream = stream
-        self.outstanding = 0
-        self.waiting: deque[asyncio.Future[None]] = deque()
-
-    def give(self, count: int, limit: int) -> None:
-        self.outstanding = max(0, self.outstanding - count)
-        room = limit - self.outstanding
-        while self.waiting and room > 0:
-            future = self.waiting.popleft()
-            if not future.done():
-                self.outstanding += 1  # on behalf of whoever wakes, so that nobody else takes its place
-                room -= 1
-                future.set_result(None)

@@ -1,12 +1,15 @@
-"""Messages between nodes: send, ask, answer, broadcast, and inboxes.
+"""Messages between nodes: send, ask, answer, broadcast, inboxes, and what comes by envelope.
 
 Flow control. A sender may have `inbox_messages_max` messages of one kind unread at one receiver; the receiver gives
 credit as its readers take them, and beyond that `send` waits. So a slow reader slows its senders, holds a bounded
 number of messages, and delays nothing else on the link. After a link broke, the sender starts from nothing unread and
-the receiver tells it how many still are.
+the receiver tells it how many still are. All envelopes from one node to another count as one kind.
 
 Promises: at most once; in order for one kind from one node to one other (asks and sends travel on one stream, so what
 was issued first is handled first, as long as its handler does not suspend).
+
+An envelope goes to the inbox of its body's type if that is open, else to the one for all envelopes, else back: whoever
+sent it gets its credit again, and this node counts it as dropped.
 """
 
 from __future__ import annotations
@@ -21,11 +24,13 @@ import msgspec
 
 from roost.config import Settings
 from roost.errors import ConfigError, NotFound, Overloaded, RemoteError, RoostError, Unreachable
-from roost.messages import Envelope, Message, Request, answer_type, kind_of
+from roost.messages import Envelope, Message, Request, answer_type, kind_of, kind_of_body
 from roost.net.peer import Peer
 from roost.net.peers import Peers
-from roost.services.inbox import Inbox, Window
+from roost.services.inbox import Accounts, Inbox
 from roost.services.members import Members
+from roost.services.outbox import ENVELOPE, Outbox
+from roost.services.windows import ENVELOPES, Windows
 from roost.wire.protocol import Bounced, Call, Credit, Stream
 from roost.wire.values import decoder, encode
 
@@ -33,7 +38,6 @@ __all__ = ["Delivery", "Messaging"]
 
 log = logging.getLogger("roost.messages")
 
-M = TypeVar("M", bound=Message)
 R = TypeVar("R")
 ASK, INBOX = "ask", "inbox"
 NOTHING = b"\xc0"
@@ -59,7 +63,8 @@ class Messaging:
         self._call_seconds = settings.call_seconds
         self._inboxes: dict[str, Inbox[Any]] = {}
         self._answers: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], bool]] = {}
-        self._windows: dict[tuple[int, str], Window] = {}
+        self._windows = Windows(self._loop, settings.inbox_messages_max, settings.call_seconds)
+        self._envelopes = Accounts(ENVELOPES, settings.inbox_messages_max, self._give_credit)
         self._asks: dict[type[Any], tuple[str, Callable[[Any], Any]]] = {}
         self._targets: dict[str, Peer] = {}
         self._bounces_logged: set[tuple[str, str]] = set()
@@ -68,58 +73,23 @@ class Messaging:
         """Messages that arrived and could not be taken: of a kind that nobody reads, or beyond a bound."""
         peers.serve(ASK, self._serve_ask, gives_values=True)
         peers.serve(INBOX, self._serve_inbox)
+        peers.serve(ENVELOPE, self._serve_envelope)
+        self.outbox = Outbox(self, self._windows)
 
     # sending
 
     async def send(self, to: str, message: Message) -> None:
         kind = kind_of(type(message))
-        body = self._encoded(message)
-        peer = self._targets.get(to) or self._target(to)
-        window = self._windows.get((peer.uid, kind))
-        if window is None:
-            window = self._windows[(peer.uid, kind)] = Window(peer.stream_out)
-        elif window.stream != peer.stream_out:
-            window.stream = peer.stream_out
-            window.give(window.outstanding, self._settings.inbox_messages_max)
-        if window.waiting or window.outstanding >= self._settings.inbox_messages_max:
-            await self._credit_of(peer, kind, window)
-        else:
-            window.outstanding += 1
-        try:
-            if peer.held_bytes:
-                await peer.room(self._call_seconds)
-            peer.cast(INBOX, kind, body)
-        except BaseException:
-            window.give(1, self._settings.inbox_messages_max)
-            raise
-
-    async def _credit_of(self, peer: Peer, kind: str, window: Window) -> None:
-        """Wait until the receiver has read some; the room is taken on return."""
-        limit = self._settings.inbox_messages_max
-        future: asyncio.Future[None] = self._loop.create_future()
-        window.waiting.append(future)
-        try:
-            async with asyncio.timeout(self._settings.call_seconds):
-                await future
-        except TimeoutError as error:
-            text = f"{peer.name} has {limit} {kind} messages of this node unread: wait, or read faster there"
-            raise Overloaded(text, what="inbox_messages_max", limit=limit) from error
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
-                window.give(1, limit)
-            raise
-        finally:
-            if future in window.waiting:
-                window.waiting.remove(future)
-        if self._windows.get((peer.uid, kind)) is not window:
-            raise Unreachable(f"{peer.name} is gone", node=peer.name)
+        body = self.packed(message, message)
+        peer = self._targets.get(to) or self.target(to)
+        await self._windows.post(peer, kind, INBOX, kind, body)
 
     async def ask(self, to: str, request: Request[R], timeout: float | None) -> R:
         known = self._asks.get(type(request)) or self._learn(type(request))
         body = encode(request)
         if len(body) > self._bytes_max:
             self._refuse_large(request, len(body))
-        peer = self._targets.get(to) or self._target(to)
+        peer = self._targets.get(to) or self.target(to)
         seconds = self._call_seconds if timeout is None else _checked(timeout)
         if peer.held_bytes:
             started = self._loop.time()
@@ -144,17 +114,15 @@ class Messaging:
 
     async def broadcast(self, message: Message, timeout: float | None) -> Delivery:
         kind = kind_of(type(message))
-        body = self._encoded(message)
+        body = self.packed(message, message)
         seconds = self._call_seconds if timeout is None else _checked(timeout)
         missed: dict[str, RoostError] = {}
         sent: dict[str, asyncio.Future[msgspec.Raw]] = {}
-        for member in self._members:
-            if member.uid == self._peers.me.uid or member.state == "left" or member.name in sent:
-                continue
+        for name in self.others():
             try:
-                sent[member.name] = self._target(member.name).call(INBOX, kind, body, seconds)
+                sent[name] = self.target(name).call(INBOX, kind, body, seconds)
             except RoostError as error:
-                missed[member.name] = error
+                missed[name] = error
         results = await asyncio.gather(*sent.values(), return_exceptions=True)
         reached: list[str] = []
         for name, result in zip(sent, results, strict=True):
@@ -166,41 +134,55 @@ class Messaging:
                 reached.append(name)
         return Delivery(frozenset(reached), missed)
 
-    def _encoded(self, message: Message) -> msgspec.Raw:
-        body = encode(message)
+    def others(self) -> list[str]:
+        """The names of the other members, but for those that have left."""
+        me = self._peers.me.name
+        names = {member.name: None for member in self._members if member.state != "left" and member.name != me}
+        return list(names)
+
+    def packed(self, value: object, message: object) -> msgspec.Raw:
+        """`value`, which is `message` and what goes with it, as bytes."""
+        body = encode(value)
         if len(body) > self._bytes_max:
             self._refuse_large(message, len(body))
         return msgspec.Raw(body)
 
-    def _refuse_large(self, message: Message, size: int) -> NoReturn:
+    def _refuse_large(self, message: object, size: int) -> NoReturn:
         limit = self._bytes_max
         text = f"a {type(message).__name__} of {size} bytes; message_bytes_max is {limit}: send it in pieces"
         raise Overloaded(text, what="message_bytes_max", limit=limit)
 
-    def _target(self, name: str) -> Peer:
-        """The peer behind a name that is worth trying."""
+    def target(self, name: str) -> Peer:
+        """The peer behind a name that is worth trying. Raises Unreachable."""
+        known = self._targets.get(name)
+        if known is not None:
+            return known
         if self._stopped:
             raise Unreachable("this node has stopped", node=name)
         entry = self._members.find(name)
         if entry is None:
-            known = ", ".join(sorted({member.name for member in self._members})) or "none"
-            raise Unreachable(f"no member is called {name!r}; known are: {known}", node=name)
+            names = ", ".join(sorted({member.name for member in self._members})) or "none"
+            raise Unreachable(f"no member is called {name!r}; known are: {names}", node=name)
         member = self._members[name]
         if member.state in ("down", "left"):
             seen = self._members.last_seen(entry.uid)
             raise Unreachable(f"{name} is {member.state}", node=name, last_seen=seen)
-        peer = self._targets[name] = self._peers.get(entry.uid, entry.name, entry.address)
+        peer = self._peers.get(entry.uid, entry.name, entry.address)
+        peer.check_open()
+        self._targets[name] = peer
         return peer
 
     # receiving
 
-    def inbox(self, message: type[M]) -> Inbox[M]:
-        kind = kind_of(message)
+    def inbox(self, body: Any) -> Inbox[Any]:
+        """`body` Any: for every envelope that has no inbox of its own type."""
+        kind = ENVELOPES if body is Any else kind_of_body(body)
         found = self._inboxes.get(kind)
         if found is None:
-            decode = decoder(message).decode
-            found = Inbox(kind, decode, self._settings.inbox_messages_max, self._give_credit)
-            self._inboxes[kind] = found
+            found = self._inboxes[kind] = Inbox(kind, body, self._settings.inbox_messages_max, self._give_credit)
+        elif found.body_type != body:
+            todo = "read all of them as one type, or give a message class another tag"
+            raise ConfigError(f"what comes as {kind} is read as {found.body_type!r} already, not as {body!r}", todo=todo)
         return found
 
     def answer(
@@ -241,28 +223,54 @@ class Messaging:
     def _serve_inbox(self, uid: int, call: Call) -> bytes:
         peer = self._peers.by_uid[uid]
         inbox = self._inboxes.get(call.method)
-        me = self._peers.me.name
         if inbox is None:
-            self.dropped += 1
-            if call.id:
-                raise NotFound(f"nobody on {me} reads {call.method}: call node.inbox there", name=call.method)
-            peer.send(Bounced(call.method, 1), must=True)
-            return NOTHING
+            return self._bounce(peer, call, call.method)
         try:
             taken = inbox.put(uid, peer.name, call.body, windowed=not call.id)
-        except msgspec.MsgspecError as error:
-            self.dropped += 1
-            if not call.id:
-                peer.send(Credit(call.method, 1), must=True)
-            raise RemoteError("ValidationError", f"{call.method}: {error}", may_have_run=False) from error
-        if not taken:
-            self.dropped += 1
-            limit = self._settings.inbox_messages_max
-            if not call.id:  # only after a link broke can a sender believe in room that is not there
-                peer.send(Credit(call.method, 1), must=True)
-                return NOTHING
-            raise Overloaded(f"the inbox of {call.method} on {me} is full", what="inbox_messages_max", limit=limit)
+        except Exception as error:  # also what a registered class's `decode` raises
+            raise self._unreadable(peer, call, call.method, error) from error
+        return NOTHING if taken else self._refuse(peer, call, call.method)
+
+    def _serve_envelope(self, uid: int, call: Call) -> bytes:
+        peer = self._peers.by_uid[uid]
+        inbox = self._inboxes.get(call.method)
+        if inbox is None:
+            inbox = self._inboxes.get(ENVELOPES)
+        if inbox is None:
+            return self._bounce(peer, call, ENVELOPES)
+        account = self._envelopes.of(uid)
+        if account.unread >= self._envelopes.limit:
+            return self._refuse(peer, call, ENVELOPES)
+        try:
+            inbox.put_envelope(account, peer.name, call.body)
+        except Exception as error:
+            raise self._unreadable(peer, call, ENVELOPES, error) from error
         return NOTHING
+
+    def _bounce(self, peer: Peer, call: Call, kind: str) -> bytes:
+        """Nobody reads this kind here."""
+        self.dropped += 1
+        if call.id:
+            me = self._peers.me.name
+            raise NotFound(f"nobody on {me} reads {call.method}: call node.inbox there", name=call.method)
+        peer.send(Bounced(kind, 1), must=True)
+        return NOTHING
+
+    def _unreadable(self, peer: Peer, call: Call, kind: str, error: Exception) -> RemoteError:
+        self.dropped += 1
+        if not call.id:
+            peer.send(Credit(kind, 1), must=True)
+        return RemoteError(type(error).__name__, f"{call.method}: {error}", may_have_run=False)
+
+    def _refuse(self, peer: Peer, call: Call, kind: str) -> bytes:
+        """The sender has its fill unread."""
+        self.dropped += 1
+        if not call.id:  # only after a link broke can a sender believe in room that is not there
+            peer.send(Credit(kind, 1), must=True)
+            return NOTHING
+        limit = self._settings.inbox_messages_max
+        text = f"the inbox of {call.method} on {self._peers.me.name} is full"
+        raise Overloaded(text, what="inbox_messages_max", limit=limit)
 
     # flow control
 
@@ -270,22 +278,19 @@ class Messaging:
         """What the other end says about credit, bounces, and the start of a stream."""
         match envelope:
             case Credit(kind=kind, count=count):
-                window = self._windows.get((peer.uid, kind))
-                if window is not None:
-                    if window.stream != peer.stream_out:
-                        window.stream = peer.stream_out
-                        window.outstanding = 0
-                    window.give(count, self._settings.inbox_messages_max)
+                self._windows.credit(peer, kind, count)
             case Bounced(kind=kind, count=count):
-                window = self._windows.get((peer.uid, kind))
-                if window is not None:
-                    window.give(count, self._settings.inbox_messages_max)
+                self._windows.credit(peer, kind, count)
                 if (peer.name, kind) not in self._bounces_logged:
                     self._bounces_logged.add((peer.name, kind))
-                    log.warning("%s drops %s messages: nobody reads them there (node.inbox)", peer.name, kind)
+                    what = f"{kind} messages" if kind else "envelopes"
+                    log.warning("%s drops %s: nobody reads them there (node.inbox)", peer.name, what)
             case Stream():
-                for kind, inbox in self._inboxes.items():
-                    peer.send(Credit(kind, -inbox.restart(peer.uid)), must=True)
+                for accounts in self._accounts():
+                    peer.send(Credit(accounts.kind, -accounts.restart(peer.uid)), must=True)
+
+    def _accounts(self) -> list[Accounts]:
+        return [self._envelopes, *(inbox.accounts for inbox in self._inboxes.values() if inbox.kind != ENVELOPES)]
 
     def _give_credit(self, uid: int, kind: str, count: int) -> None:
         peer = self._peers.by_uid.get(uid)
@@ -296,16 +301,20 @@ class Messaging:
         """What is known about a name may be stale; of one that is gone nothing is kept."""
         self._targets.pop(name, None)
         if gone:
-            for key in [key for key in self._windows if key[0] == uid]:
-                window = self._windows.pop(key)
-                window.give(window.outstanding + len(window.waiting), len(window.waiting) + 1)
-            for inbox in self._inboxes.values():
-                inbox.forget(uid)
+            self._windows.forget(uid)
+            for accounts in self._accounts():
+                accounts.forget(uid)
+
+    def blocked(self, name: str, uid: int) -> None:
+        """Nothing goes to that member any more: whoever waits for room there hears so."""
+        self._targets.pop(name, None)
+        self._windows.forget(uid)
 
     def stop(self) -> None:
         """End every inbox: readers get what is there, then the end."""
         self._stopped = True
         self._targets.clear()
+        self._envelopes.end()
         for inbox in self._inboxes.values():
             inbox.end()
 

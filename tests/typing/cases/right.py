@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from typing import Any, assert_type
 
 import msgspec
 
@@ -65,6 +65,32 @@ async def messages() -> None:
                     assert_type(member, roost.Member)
                 case _:
                     assert_type(event, roost.MemberSuspect | roost.MemberLeft)
+
+
+async def envelopes() -> None:
+    node = roost.Node.from_peer_file("conf.json", pid=3456543, secret_file="secret", call_seconds=2.0)
+    assert_type(node, roost.Node)
+    assert_type(node.pid, int | None)
+    assert_type(node.peers, list[str])
+    assert_type(node.outbox, roost.Outbox)
+    envelope = roost.Envelope(to=4567654, id=1729, body="Hi There!")
+    assert_type(envelope, roost.Envelope[str])
+    await node.outbox.put(envelope)
+    await node.outbox.put(roost.Envelope(to="b", body={"numbers": [1, 2]}))
+    node.outbox.put_nowait(roost.Envelope(to=roost.BROADCAST, body=Notice("hello")))
+    async for letter in node.inbox(str):
+        assert_type(letter, roost.Envelope[str])
+        assert_type(letter.id, int)
+        assert_type(letter.pid, int | None)
+        await node.outbox.put(roost.Envelope(to=letter.source, id=letter.id, body=len(letter.body)))
+    assert_type(node.inbox(list[int]), roost.Inbox[list[int]])
+    assert_type((await anext(node.inbox(dict[str, float]))).body, dict[str, float])
+    assert_type(node.inbox(Session), roost.Inbox[Session])
+    assert_type(node.inbox(), roost.Inbox[Any])
+    node.blocklist.add("b")
+    node.blocklist |= {"c", "d"}
+    node.blocklist = {"e"}
+    node.blocklist.clear()
 
 
 async def key_value(node: roost.Node) -> None:

@@ -12,7 +12,15 @@ async def mistakes(node: roost.Node) -> None:
     await node.send("b", "hello")  # E not a message
     Notice(text=3)  # E the field is a str
     Notice("x").text = "y"  # E messages are frozen
-    node.inbox(int)  # E not a message class
+    node.inbox(3)  # E not a type
+    print(node.inbox(str).body)  # E an inbox is no envelope
+    await node.outbox.put(Notice("x"))  # E not an envelope
+    await node.outbox.put(roost.Envelope(to=3.5, body="x"))  # E neither a name nor a pid
+    roost.Envelope(to="b", id="one", body="x")  # E the id is a number
+    (await anext(node.inbox(str))).body = "y"  # E envelopes are frozen
+    total: int = (await anext(node.inbox(str))).body  # E the body is a str
+    node.blocklist.add(b"c")  # E a name is a str
+    roost.Node.from_peer_file("conf.json", pid="one")  # E the pid is a number
     roost.Node("a", sedes=["127.0.0.1:1"])  # E no such setting
     roost.Node("a", call_seconds="soon")  # E a number
     sessions = await node.kv("sessions", Session)
@@ -22,7 +30,7 @@ async def mistakes(node: roost.Node) -> None:
     tallies = await node.partitions("tally", Tally)
     await tallies.at("k").hit("3")  # E the argument is an int
     await tallies.at("k").hits()  # E no such command
-    print(number)
+    print(number, total)
 
 
 def answers(node: roost.Node) -> None:
