@@ -126,3 +126,38 @@ def test_a_keyring_never_shows_its_secrets() -> None:
     assert repr(keyring) == str(keyring) == f"{keyring}" == "<Keyring of 2>"
     with pytest.raises(TypeError):
         copy.deepcopy(keyring)
+
+
+def test_a_keyring_follows_its_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "s", FIRST)
+    keyring = Keyring.from_settings(Settings(secret_file=path))
+    assert keyring is not None
+    write(tmp_path / "s", f"{SECOND}\n{FIRST}\n")
+    assert keyring.secrets == (SECOND.encode(), FIRST.encode())
+    write(tmp_path / "new", SECOND)
+    os.replace(tmp_path / "new", path)
+    assert keyring.secrets == (SECOND.encode(),)
+
+
+def test_a_keyring_keeps_its_secrets_while_its_file_is_unusable(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "s", FIRST)
+    keyring = Keyring.from_settings(Settings(secret_file=path))
+    assert keyring is not None
+    for text, mode in (("", 0o600), (SECOND, 0o644), (f"{SECOND}\nweak", 0o600)):
+        write(tmp_path / "s", text, mode)
+        assert keyring.secrets == keyring.secrets == (FIRST.encode(),)
+    os.unlink(path)
+    assert keyring.secrets == (FIRST.encode(),)
+    assert len(caplog.records) == 4
+    assert "chmod 600" in caplog.text and "No such file" in caplog.text
+    assert SECOND not in caplog.text
+    write(tmp_path / "s", SECOND)
+    assert keyring.secrets == (SECOND.encode(),)
+
+
+def test_more_secrets_than_a_rotation_needs_are_refused() -> None:
+    with pytest.raises(ConfigError, match="at most 8"):
+        Keyring(*(new_secret() for _ in range(9)))
+    assert len(Keyring(*(new_secret() for _ in range(8))).secrets) == 8

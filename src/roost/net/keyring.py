@@ -4,27 +4,34 @@ One secret is enough; several are for rotation (`roost.wire.handshake` says in w
 whoever asks something to test guesses against, so a secret must be beyond guessing: `roost secret new` makes 256
 random bits, and what people make up, or copy out of an example, is refused at the start rather than found out later.
 
+A keyring from a file follows it: a handshake uses the secrets that the file has when it begins, so that rotation needs
+no restart. A file that has become unusable is logged, and the secrets from before stay in use.
+
 The check of a secret's quality is a filter against mistakes, not a measure of entropy: no check can tell a random
 text from one that is merely unknown to it.
 """
 
 from __future__ import annotations
 
+import logging
 import math
-import os
 import re
 import secrets as entropy
-import stat
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 
 from roost.config import Settings
 from roost.errors import ConfigError
+from roost.net.trusted_file import SEEN_BY_OTHERS, Stamp, read_trusted, stamp_of
 
-__all__ = ["SECRET_CHARS_MIN", "Keyring", "new_secret"]
+__all__ = ["SECRETS_MAX", "SECRET_CHARS_MIN", "Keyring", "new_secret", "weakness"]
+
+log = logging.getLogger("roost.net")
 
 SECRET_CHARS_MIN = 32
-_FILE_BYTES_MAX = 64 * 1024
+SECRETS_MAX = 8
+"""Each costs a stranger's proof some 20 us before it is refused; a rotation needs two."""
 _ENTROPY_BITS_MIN = 80
 """Of the characters as they occur, by Shannon. 32 random hexadecimal digits come out at about 110."""
 _WELL_KNOWN = ("changeme", "default", "example", "insecure", "letmein", "password", "qwerty", "secret", "yourkey")
@@ -42,16 +49,12 @@ def new_secret() -> str:
 class Keyring:
     """One or more secrets, the first of which is used to sign. Never shows them."""
 
-    __slots__ = ("_secrets",)
+    __slots__ = ("_path", "_secrets", "_stamp")
 
     def __init__(self, *secrets: str, where: str = "secret") -> None:
-        if not secrets:
-            raise ConfigError("there is no secret in it", where=where, todo=_ADVICE)
-        for number, secret in enumerate(secrets, 1):
-            if wrong := weakness(secret):
-                which = f"secret {number} of {len(secrets)}" if len(secrets) > 1 else "the secret"
-                raise ConfigError(f"{which} {wrong}", where=where, todo=_ADVICE)
-        self._secrets = tuple(secret.encode() for secret in dict.fromkeys(secrets))
+        self._secrets = _checked(secrets, where)
+        self._path = ""
+        self._stamp: Stamp = ()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Keyring | None:
@@ -61,19 +64,47 @@ class Keyring:
         if settings.secret:
             return cls(settings.secret.strip())
         if settings.secret_file:
-            return cls(*_read(settings.secret_file), where=f"secret_file {settings.secret_file}")
+            path = settings.secret_file
+            stamp = stamp_of(path)
+            keyring = cls(*_read(path), where=f"secret_file {path}")
+            keyring._path, keyring._stamp = path, stamp
+            return keyring
         return None
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
         """The first signs, all are accepted."""
+        if self._path and (stamp := stamp_of(self._path)) != self._stamp:
+            self._stamp = stamp
+            self._follow()
         return self._secrets
+
+    def _follow(self) -> None:
+        try:
+            self._secrets = _checked(_read(self._path), f"secret_file {self._path}")
+        except ConfigError as error:
+            log.error("the secrets from before stay in use: %s", error)
+        else:
+            log.info("secret_file %s has changed: new links use its %d secrets", self._path, len(self._secrets))
 
     def __repr__(self) -> str:
         return f"<Keyring of {len(self._secrets)}>"
 
     def __reduce__(self) -> str:
         raise TypeError("a keyring is not to be copied out of its process")
+
+
+def _checked(secrets: Sequence[str], where: str) -> tuple[bytes, ...]:
+    distinct = tuple(dict.fromkeys(secrets))
+    if not distinct:
+        raise ConfigError("there is no secret in it", where=where, todo=_ADVICE)
+    if len(distinct) > SECRETS_MAX:
+        raise ConfigError(f"{len(distinct)} secrets, at most {SECRETS_MAX}", where=where, todo="remove the old ones")
+    for number, secret in enumerate(distinct, 1):
+        if wrong := weakness(secret):
+            which = f"secret {number} of {len(distinct)}" if len(distinct) > 1 else "the secret"
+            raise ConfigError(f"{which} {wrong}", where=where, todo=_ADVICE)
+    return tuple(secret.encode() for secret in distinct)
 
 
 def weakness(secret: str) -> str:
@@ -94,27 +125,15 @@ def weakness(secret: str) -> str:
 def _read(path: str) -> list[str]:
     """The secrets in a file, one a line, without empty lines and comments."""
     where = f"secret_file {path}"
-    try:
-        with open(path, "rb", opener=_open) as stream:
-            # What is checked is the file that is read, not whatever has its name by then.
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ConfigError("is no regular file", where=where, todo=_ADVICE)
-            content = stream.read(_FILE_BYTES_MAX + 1)
-    except OSError as error:
-        todo = f"make it with `roost secret new > {path}; chmod 600 {path}`"
-        raise ConfigError(error.strerror or str(error), where=where, todo=todo) from error
-    if status.st_mode & 0o077:
-        mode = stat.S_IMODE(status.st_mode)
-        raise ConfigError(f"others than its owner may use it (mode {mode:04o})", where=where, todo=f"chmod 600 {path}")
-    if len(content) > _FILE_BYTES_MAX:
-        raise ConfigError(f"is longer than {_FILE_BYTES_MAX} bytes", where=where, todo="one secret a line")
+    content = read_trusted(
+        path,
+        where=where,
+        forbidden=SEEN_BY_OTHERS,
+        todo=_ADVICE,
+        missing_todo=f"make it with `roost secret new --out {path}`",
+    )
     try:
         lines = [line.strip() for line in content.decode().splitlines()]
     except UnicodeDecodeError as error:
         raise ConfigError("is no text", where=where, todo=_ADVICE) from error
     return [line for line in lines if line and not line.startswith("#")]
-
-
-def _open(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe must not make the start wait for ever
