@@ -117,3 +117,18 @@ def test_a_frame_above_the_limit_gets_no_room() -> None:
     framer = Framer(LIMIT)
     assert list(framer.feed(length_prefix(LIMIT))) == []
     assert framer.room() is None
+
+
+def test_exactly_one_frame_is_taken_as_it_is() -> None:
+    framer = Framer(100)
+    stream = framed(b"x" * 100)
+    frame = framer.whole(stream)
+    assert frame is not None
+    assert bytes(frame) == b"x" * 100
+    empty = Framer(100).whole(framed(b""))
+    assert empty is not None
+    assert bytes(empty) == b""
+    for other in (b"", stream[:3], stream[:-1], stream + b"y", framed(b"x" * 101)):
+        assert Framer(100).whole(other) is None, other
+    assert list(framer.feed(stream[:50])) == []
+    assert framer.whole(stream) is None, "in the middle of another frame"

@@ -34,6 +34,7 @@ EARLY_ENVELOPES = 16
 """So many are written within the tick, so that both ends work at the same time; then 32, 64... up to the above."""
 OWN_FRAME_BYTES = 16 * 1024
 """A larger body travels in a frame of its own."""
+LONE_ENVELOPES_MAX = 2
 URGENT_MAX = 64
 
 
@@ -51,6 +52,7 @@ class Outbound:
     __slots__ = (
         "_bounds",
         "_early",
+        "_lone",
         "_loop",
         "_out",
         "_scheduled",
@@ -75,6 +77,8 @@ class Outbound:
         self._urgent: deque[Gossip] = deque(maxlen=URGENT_MAX)
         self._scheduled = False
         self._early = EARLY_ENVELOPES
+        self._lone = True
+        """The last batch was a clock and one answer: whoever calls next is likely to be alone, and need not wait."""
         self._stalled = True
         self.held_bytes = 0
         """Of what is held back while the peer is stalled; zero when all goes straight out."""
@@ -174,8 +178,9 @@ class Outbound:
         """A connection attempt failed; what was said about membership by then is stale."""
         self._urgent.clear()
 
-    def collect(self) -> None:
+    def collect(self, envelopes: int) -> None:
         """A batch is being read: what is sent meanwhile leaves with the `flush` at its end."""
+        self._lone = envelopes <= LONE_ENVELOPES_MAX
         self._scheduled = True
         self._early = BATCH_ENVELOPES_MAX
 

@@ -125,7 +125,7 @@ class Peer(Outbound):
             if self._scheduled:
                 if len(out) >= self._early:
                     self._flush_early()
-            elif idle:  # nobody else has a call under way: don't wait for the tick's end
+            elif idle and self._lone:  # nobody else has a call under way: don't wait for the tick's end
                 self.flush()
             else:
                 self._scheduled = True

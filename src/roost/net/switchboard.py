@@ -70,7 +70,7 @@ class Switchboard:
         envelopes = decode_batch(frame)
         if peer.inbound is not session:
             envelopes = self._not_in_stream(peer, session, envelopes)
-        peer.collect()
+        peer.collect(len(envelopes))
         pending = peer.pending
         late = 0.0
         if envelopes and type(envelopes[0]) is Sent:

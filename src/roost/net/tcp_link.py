@@ -185,10 +185,15 @@ class TcpLink(asyncio.BufferedProtocol):
         return self._framer.room() or self._small
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._framer.room() is None:
-            self.data_received(bytes(self._small[:nbytes]))
-            return
-        frame = self._framer.filled(nbytes)
+        framer = self._framer
+        if framer.room() is not None:
+            frame = framer.filled(nbytes)
+        else:
+            data = bytes(self._small[:nbytes])
+            frame = framer.whole(data) if self._owner is not None else None
+            if frame is None:
+                self.data_received(data)
+                return
         if frame is None or self._closing:
             return
         owner = self._owner

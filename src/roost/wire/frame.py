@@ -179,6 +179,13 @@ class Framer:
         if at < size:
             self._keep(data, at, LENGTH_BYTES)
 
+    def whole(self, data: bytes) -> memoryview | None:
+        """The frame, if what arrived is exactly one, as it mostly is; else None, and `data` is still to be fed."""
+        size = len(data) - LENGTH_BYTES
+        if self._have or size < 0 or size > self.frame_bytes_max or _LENGTH.unpack_from(data)[0] != size:
+            return None
+        return memoryview(data)[LENGTH_BYTES:]
+
     def room(self) -> memoryview | None:
         """Where the rest of a large frame belongs; None while nothing or something small is awaited."""
         if self._large is None:
