@@ -39,6 +39,8 @@ BEATS = 4
 """In `blocked_loop_seconds`: a block is measured to a quarter of it."""
 HELD_SHARE = 0.2
 """Of `blocked_loop_seconds`: if the thread is late by more, it was kept from running; less is how machines are."""
+BUSY_SHARE = 0.1
+"""Of the time of a block: who computed used so much processor time even on a crowded machine, who was stopped none."""
 LOOK_AGAIN_SECONDS = 1.0
 """How often the thread sees to it that a blocked loop still exists."""
 STILL = "the process stood still: it was stopped, or its machine had no time for it"
@@ -191,14 +193,12 @@ class _Watchdog:
 
     def _reason(self, gap: _Gap, seen: str, held: float) -> str:
         """Why a loop stood still that nobody was seen to block."""
-        half = gap.seconds / 2
-        if held == 0.0:
+        busy = BUSY_SHARE * gap.seconds
+        if held == 0.0 or gap.thread_cpu >= busy:
             return seen or UNSEEN
-        if gap.thread_cpu >= half:
-            return seen or UNSEEN
-        if gap.process_cpu >= half:
+        if gap.process_cpu >= busy:
             return OTHER_THREAD
-        return seen if seen and held < half else STILL
+        return seen if seen and held < gap.seconds / 2 else STILL
 
     def _look(self) -> tuple[str, str]:
         """Who is on the loop's stack, and where; ("", "") if nobody is."""

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-__all__ = ["Host", "Network", "why_not"]
+__all__ = ["ROOT", "Host", "Network", "why_not"]
 
 PREFIX = "roost"
 PORT = 7400

@@ -9,17 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from roost.config import PROFILES
-from tests.acceptance.netns import Network, why_not
+from tests.acceptance.netns import ROOT, Network, why_not
 from tests.net.workers import Failed, Team, Worker, downs, run
 
 LOCAL = PROFILES["local"]
 REJOIN_SECONDS = 1.0
+CALL_SECONDS = 2.0
 PROBE_SECONDS = max(LOCAL.probe_seconds, 2 * LOCAL.probe_timeout_seconds)
 """How long a probe lasts."""
 BACK_SECONDS_MAX = 12.0
@@ -56,7 +60,8 @@ async def settle_in(team: Team, hosts: Network) -> list[Worker]:
 async def join(team: Team, hosts: Network, host: str, name: str, *seeds: str, port: int = 7400) -> Worker:
     place = hosts[host]
     bind = f"{place.ip}:{port}"
-    return await team.start(name, *seeds, bind=bind, within=place.within, rejoin_seconds=REJOIN_SECONDS)
+    settings = {"rejoin_seconds": REJOIN_SECONDS, "call_seconds": CALL_SECONDS}
+    return await team.start(name, *seeds, bind=bind, within=place.within, **settings)
 
 
 async def reaches(one: Worker, other: Worker, seconds: float) -> None:
@@ -66,6 +71,34 @@ async def reaches(one: Worker, other: Worker, seconds: float) -> None:
             with contextlib.suppress(Failed):
                 assert await one.do("who", other.name) == other.name
                 return
+
+
+KILLED = """
+import os, signal
+from tests.acceptance.netns import Network
+
+with Network("a"):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_run_leaves_is_removed_by_the_next() -> None:
+    killed = subprocess.Popen([sys.executable, "-c", KILLED], cwd=ROOT)
+    killed.wait()
+    left = {f"roost-{killed.pid}-{name}" for name in ("a", "router")}
+    assert left <= namespaces()
+    with Network("a"):
+        assert not left & namespaces()
+        assert len(own()) == 2
+    assert not own()
+
+
+def namespaces() -> set[str]:
+    return {path.name for path in Path("/run/netns").iterdir()}
+
+
+def own() -> set[str]:
+    return {name for name in namespaces() if name.startswith(f"roost-{os.getpid()}-")}
 
 
 def test_a_split_serves_on_both_sides_and_heals_by_itself(tmp_path: Path) -> None:
@@ -110,7 +143,7 @@ def test_who_is_reached_by_others_is_not_down_for_one_that_does_not_reach_it(tmp
         hosts.cut_one_way("a", "b")
         await team.live(3 * LOCAL.suspicion_seconds)
         assert downs(workers, cut) == []
-        assert sum(len(worker.events) for worker in workers) < 100, "a storm"
+        assert sum(seen.at > cut for worker in workers for seen in worker.events) <= 4 * len(workers), "a storm"
         assert await c.do("who", "b") == "b"
         assert await b.do("who", "c") == "c"
         with pytest.raises(Failed) as caught:
