@@ -6,13 +6,16 @@ SEEDS ?= 2000
 INPUTS ?= 1000000
 SEED ?= 1
 
-.PHONY: demo test bench soak fmt lint type docs clean
+.PHONY: demo test test-packages bench soak fmt lint type docs clean
 
 demo: .venv/.installed
 	@$(BIN)/roost demo
 
 test: .venv/.dev
 	$(BIN)/python -m pytest -q
+
+test-packages: # what tests of cut networks need of a Debian system; without it they are skipped
+	@command -v ip >/dev/null && command -v tc >/dev/null || apt-get install -y --no-install-recommends iproute2
 
 bench: .venv/.dev
 	$(BIN)/python -m benchmarks
