@@ -19,6 +19,7 @@ from roost.core.membership import (
     SendGossip,
     Tick,
 )
+from roost.core.suspicion import HIGH_FACTOR
 from roost.core.transitions import Standing, Trigger, standing_of
 from tests.core.swim_runner import entry
 
@@ -114,7 +115,7 @@ class Bench:
                 self.machine.probe_failed(SUBJECT, False)
                 self.give(Tick())
             case Trigger.SUSPICION_ENDED:
-                self.pass_time(PROFILES["lan"].suspicion_seconds + 0.1)
+                self.pass_time(HIGH_FACTOR * PROFILES["lan"].suspicion_seconds + 0.1)
             case Trigger.ADDRESS_TAKEN:
                 self.hear(entry("subject", 50, address="subject:1", state="up"))
             case Trigger.NAME_LOST:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from roost.core.gossip import Entry, Health
-from roost.core.membership import MemberChanged, Membership
+from roost.core.membership import Event, MemberChanged, Membership
 
 __all__ = ["Runner", "entry"]
 
@@ -23,7 +23,7 @@ class Runner:
     """One run of a node: its machine, and what it has told its shell."""
 
     machine: Membership
-    state: str = "running"  # running, frozen (neither answers nor refuses), dead, stopped
+    state: str = "running"  # running, blocked (what comes waits), frozen (what comes is lost), dead, stopped
     ready_seconds: float = 0.01
     seen: dict[int, Entry] = field(default_factory=dict)
     changes: list[tuple[float, MemberChanged]] = field(default_factory=list)
@@ -33,6 +33,8 @@ class Runner:
     sent_bytes: int = 0
     wake: float = 0.0
     recent: list[float] = field(default_factory=list)
+    waiting: list[Event] = field(default_factory=list)
+    """What has come while it was blocked."""
 
     @property
     def uid(self) -> int:

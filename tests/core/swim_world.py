@@ -135,6 +135,26 @@ class World:
         runner.state = "running"
         self._arm(runner)
 
+    def block(self, runner: Runner, seconds: float, *, timers_first: bool = False) -> None:
+        """The process stands still, in a handler or in its signal; what comes waits in its buffers.
+
+        When it goes on, loops differ in what they look at first: their timers or what has come.
+        """
+        runner.state = "blocked"
+
+        def go_on() -> None:
+            if runner.state != "blocked":
+                return
+            runner.state = "running"
+            if timers_first:
+                self.give(runner, Tick())
+            waiting, runner.waiting = runner.waiting, []
+            for event in waiting:
+                self.give(runner, event)
+            self._arm(runner)
+
+        self._later(seconds, go_on)
+
     def stop(self, runner: Runner) -> None:
         """The process ends with a good-bye on every link."""
         runner.state = "stopped"
@@ -238,6 +258,8 @@ class World:
 
     def give(self, runner: Runner, event: Event) -> None:
         """Give a node an event, as its shell or its user would, and carry out what it answers."""
+        if runner.state == "blocked" and not isinstance(event, Tick):
+            runner.waiting.append(event)
         if runner.state != "running":
             return
         if not isinstance(event, Tick):
@@ -312,14 +334,15 @@ class World:
 
         def arrive() -> None:
             passes = (runner.address, peer.address) not in self.cuts and not line.broken
-            if passes and peer.state == "running":
+            if passes and peer.state in ("running", "blocked"):
                 self.give(peer, Received(runner.uid, message))
 
         self._later(self._delay(), arrive)
 
     def _connect(self, runner: Runner, address: str, uid: int, message: Gossip | None) -> None:
         there, back = (runner.address, address), (address, runner.address)
-        hosts = [one for one in self.runners.values() if one.address == address and one.state in ("running", "frozen")]
+        there_is = ("running", "blocked", "frozen")
+        hosts = [one for one in self.runners.values() if one.address == address and one.state in there_is]
         cut = there in self.cuts or back in self.cuts
 
         def fail(refused: bool) -> None:
@@ -338,7 +361,7 @@ class World:
             elif message is not None:
                 self._deliver(runner, peer, message)
 
-        if cut or (hosts and hosts[-1].state == "frozen"):
+        if cut or (hosts and hosts[-1].state in ("blocked", "frozen")):
             self._later(CONNECT_SECONDS, lambda: fail(False))
         elif not hosts or there in self.deaf:
             self._later(self._delay(), lambda: fail(True))

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from roost.core.gossip import Health, Ping, State
+from roost.core.gossip import Ack, Health, Ping, State
 from roost.core.membership import (
     ContactFailed,
     Event,
@@ -154,8 +154,7 @@ def test_an_accused_member_refutes_and_answers_its_accuser_at_once() -> None:
     bench = Bench()
     accused = msgspec.structs.replace(bench.machine.me, health=Health.DOWN)
     bench.hear(accused)
-    answers = [one for one in bench.effects if isinstance(one, SendGossip) and one.uid == FRIEND]
-    assert any(bench.machine.me in one.message.entries for one in answers)
+    assert any(bench.machine.me in answer.entries for answer in bench.sent(Ack, FRIEND))
     assert bench.machine.me.incarnation == accused.incarnation + 1
 
 
@@ -176,7 +175,7 @@ def test_a_member_first_heard_of_as_down_is_told_so_and_comes_in_by_refuting_it(
     bench.hear(entry("gone", 30, health=Health.DOWN, incarnation=4))
     word = entry("gone", 30, incarnation=4)
     bench.hear(word, whole=True, source=30)
-    told = [one.message.entries for one in bench.effects if isinstance(one, SendGossip) and one.uid == 30]
+    told = [answer.entries for answer in bench.sent(Ack, 30)]
     assert [msgspec.structs.replace(word, health=Health.DOWN)] in told
     bench.hear(msgspec.structs.replace(word, incarnation=5), source=30)
     assert bench.machine.get(30) is not None

@@ -17,7 +17,20 @@ from typing import NamedTuple
 
 import msgspec
 
-from roost.core.gossip import Ack, Entry, Health, Nack, Ping, PingRequest, Report, Sync
+from roost.core.gossip import (
+    Ack,
+    Doubt,
+    Entry,
+    Gone,
+    Health,
+    Nack,
+    Ping,
+    PingRequest,
+    ReachAnswer,
+    ReachRequest,
+    Report,
+    Sync,
+)
 from roost.errors import NameTaken
 from roost.wire.frame import encode_batch, length_prefix
 from roost.wire.handshake import encode_refusal
@@ -82,7 +95,7 @@ class Golden(NamedTuple):
 
 def batches() -> dict[str, list[Envelope]]:
     """The examples of frames that carry envelopes."""
-    entries, reports = [WHOLE], [REPORT]
+    entries, reports, doubts = [WHOLE], [REPORT], [Doubt(WHOLE.uid, 3, 2)]
     one: dict[str, Envelope] = {
         "call": Call(7, "ask", "Hello", BODY, 5000),
         "call-traced": Call(2**40, "kv:sessions", "put", BODY, 1, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa-01"),
@@ -98,11 +111,13 @@ def batches() -> dict[str, list[Envelope]]:
         "bounced": Bounced("Notice", 1),
         "bye": Bye("idle"),
         "sent": Sent(123_456_789),
-        "news-ping": News(Ping(11, entries, reports)),
+        "news-ping": News(Ping(11, entries, reports, doubts)),
         "news-ack": News(Ack(11, [], [])),
         "news-ping-request": News(PingRequest(12, 2, [PLAIN], [])),
         "news-nack": News(Nack(12, True, [], reports)),
-        "news-sync": News(Sync(True, [WHOLE, PLAIN], reports)),
+        "news-sync": News(Sync(True, [WHOLE, PLAIN], reports, doubts, [Gone(2, 1.5)])),
+        "news-reach-request": News(ReachRequest(13)),
+        "news-reach-answer": News(ReachAnswer(13, "connection refused")),
     }
     found: dict[str, list[Envelope]] = {name: [envelope] for name, envelope in one.items()}
     found["nothing"] = []

@@ -85,6 +85,12 @@ class Admission:
             self._roster.change_me(Trigger.GO_UP)
         return joined
 
+    def move(self, seconds: float) -> None:
+        """This node stood still for so long, and heard nobody."""
+        self._form_alone_at += seconds
+        self._give_up_at += seconds
+        self._retry_at += seconds
+
     @property
     def wake_at(self) -> float:
         """The earliest time at which something is due."""

@@ -5,7 +5,8 @@ with every change; others may only write its `health`. For one uid the entries a
 `(left, incarnation, health)`, so merging is taking the greater one: commutative, associative, idempotent. A member
 refutes a bad health by raising its incarnation, which is why even `down` is not the end of it.
 
-Source: A. Das, I. Gupta, A. Motivala, "SWIM", DSN 2002, sections 3 and 4.
+Source: A. Das, I. Gupta, A. Motivala, "SWIM", DSN 2002, sections 3 and 4; accusers by name: A. Dadgar, J. Phillips,
+J. Currey, "Lifeguard", DSN-W 2018, section IV.B.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ __all__ = [
     "NAME",
     "NAME_CHARS_MAX",
     "Ack",
+    "Doubt",
     "Entry",
+    "Gone",
     "Gossip",
     "Health",
     "Nack",
     "Ping",
     "PingRequest",
+    "ReachAnswer",
+    "ReachRequest",
     "Report",
     "State",
     "Sync",
@@ -69,6 +74,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     library: str = ""
     protocol: tuple[int, int] = (1, 1)
     application: str = ""
+    resting: bool = False
+    """It was taken for down too often, and keeps out of the rings for a while."""
 
     @property
     def order(self) -> tuple[bool, int, int]:
@@ -84,12 +91,28 @@ class Report(msgspec.Struct, frozen=True, array_like=True, gc=False):
     digest: int
 
 
+class Doubt(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`accuser` has found by itself that the member does not answer, in that incarnation."""
+
+    uid: int
+    incarnation: int
+    accuser: int
+
+
+class Gone(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How long a member has been down for the sender, so that its entry is forgotten in time wherever it is passed."""
+
+    uid: int
+    seconds: float
+
+
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
     """Are you alive? Answered with an `Ack` of the same `number`."""
 
     number: int
     entries: list[Entry]
     reports: list[Report]
+    doubts: list[Doubt] = []
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -98,6 +121,7 @@ class Ack(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     number: int
     entries: list[Entry]
     reports: list[Report]
+    doubts: list[Doubt] = []
 
 
 class PingRequest(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
@@ -107,6 +131,7 @@ class PingRequest(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False)
     target: int
     entries: list[Entry]
     reports: list[Report]
+    doubts: list[Doubt] = []
 
 
 class Nack(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
@@ -116,6 +141,7 @@ class Nack(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
     refused: bool
     entries: list[Entry]
     reports: list[Report]
+    doubts: list[Doubt] = []
 
 
 class Sync(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
@@ -124,6 +150,21 @@ class Sync(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     answer: bool
     entries: list[Entry]
     reports: list[Report]
+    doubts: list[Doubt] = []
+    gone: list[Gone] = []
 
 
-Gossip = Ping | Ack | PingRequest | Nack | Sync
+class ReachRequest(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
+    """I am new: please open a fresh link to the address that I give for myself. Answered with `ReachAnswer`."""
+
+    number: int
+
+
+class ReachAnswer(msgspec.Struct, frozen=True, array_like=True, tag=6, gc=False):
+    """I could, if `reason` is empty; or why I could not."""
+
+    number: int
+    reason: str
+
+
+Gossip = Ping | Ack | PingRequest | Nack | Sync | ReachRequest | ReachAnswer

@@ -1,15 +1,17 @@
 """What goes out to other members, and the news that rides on it.
 
-Every message carries a bounded share of the rumours (`Rumours`), the sender's own report, and, if its receiver is
-suspect or down, what is said of it, so that it can refute. While there is news, a few random members are told in quick
-rounds; the first goes out at once. A node that knows nobody alive has nobody to tell: whoever turns up gets
-the whole view anyway, and rumours kept from the time before would only be stale.
+Every message carries a bounded share of the rumours (`Rumours`), with a suspect's entry those who accuse it, the
+sender's own report, and, if its receiver is suspect or down, what is said of it, so that it can refute. While there is
+news, a few random members are told in quick rounds; the first goes out at once. A node that knows nobody alive has
+nobody to tell: whoever turns up gets the whole view anyway, and rumours kept from the time before would only be stale.
 
 The own report is renewed when the view's digest has changed, but no more often than there are quick rounds, so that a
 storm of changes is not a storm of reports.
 
 Invariants: a rumour is about an entry (a report) that there is; in one period a node starts a bounded number
 of messages, however large the cluster.
+Source of telling the accused with the very ping: A. Dadgar, J. Phillips, J. Currey, "Lifeguard", DSN-W 2018,
+section IV.C, Buddy System.
 """
 
 from __future__ import annotations
@@ -18,14 +20,15 @@ import math
 import random
 
 from roost.core.dissemination import Rumours, tellings_max
-from roost.core.gossip import Ack, Entry, Gossip, Health, Nack, Ping, PingRequest, Report, Sync
+from roost.core.gossip import Ack, Doubt, Entry, Gossip, Health, Nack, Ping, PingRequest, Report, Sync
 from roost.core.membership_events import Effect, SendGossip
+from roost.core.suspicion import Suspicions
 from roost.core.view import View
 
 __all__ = ["Herald"]
 
 RIDERS_MAX = 32
-"""Entries that ride on one message; and as many reports."""
+"""Entries that ride on one message; as many reports; and as many doubts."""
 FANOUT = 3
 """Members told in one quick round."""
 ROUND_SHARE = 0.2
@@ -44,15 +47,24 @@ class Herald:
         "_round_due",
         "_round_seconds",
         "_strangers",
+        "_suspicions",
         "_view",
         "entries",
         "reports",
     )
 
     def __init__(
-        self, view: View, effects: list[Effect], *, probe_seconds: float, rng: random.Random, now: float
+        self,
+        view: View,
+        suspicions: Suspicions,
+        effects: list[Effect],
+        *,
+        probe_seconds: float,
+        rng: random.Random,
+        now: float,
     ) -> None:
         self._view = view
+        self._suspicions = suspicions
         self._effects = effects
         self._rng = rng
         self._round_seconds = ROUND_SHARE * probe_seconds
@@ -102,14 +114,18 @@ class Herald:
         """All entries and reports; with `answer` the other's are asked for."""
         entries = self._view.sorted()
         reports = [report for entry in entries if (report := self._view.reports.get(entry.uid)) is not None]
-        self._send(uid, Sync(answer, entries, reports))
+        self._send(uid, Sync(answer, entries, reports, self._doubts(entries)))
 
     def _send(self, uid: int, message: Gossip) -> None:
         entry = self._view.entries.get(uid)
         address = entry.address if entry is not None else self._strangers.get(uid, "")
         self._effects.append(SendGossip(uid, address, message))
 
-    def _riders(self, uid: int) -> tuple[list[Entry], list[Report]]:
+    def _doubts(self, entries: list[Entry]) -> list[Doubt]:
+        suspects = (entry.uid for entry in entries if entry.uid in self._suspicions)
+        return [doubt for uid in suspects for doubt in self._suspicions.doubts(uid)]
+
+    def _riders(self, uid: int) -> tuple[list[Entry], list[Report], list[Doubt]]:
         view = self._view
         limit = tellings_max(len(view.live_others()) + 1)
         told = dict.fromkeys(self.entries.pick(RIDERS_MAX, limit))
@@ -117,7 +133,8 @@ class Herald:
         if known is not None and known.health != Health.ALIVE:
             told[uid] = None
         reporters = dict.fromkeys(self.reports.pick(RIDERS_MAX, limit)) | {view.me.uid: None}
-        return [view.entries[one] for one in told], [view.reports[one] for one in reporters]
+        entries = [view.entries[one] for one in told]
+        return entries, [view.reports[one] for one in reporters], self._doubts(entries)[:RIDERS_MAX]
 
     # rounds
 

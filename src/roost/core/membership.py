@@ -4,29 +4,33 @@ Theory of operation. Each node keeps entries of all members (`Roster`) and probe
 News rides on every message, and for as long as there is any a few random members are told in quick rounds. Whoever
 does not answer is suspect, then down; only the member itself can refute that, by raising its incarnation. Whoever
 meets a stranger, or a member that it holds for down, sends its whole view and asks for the other's (`Sync`): so nodes
-join, splits heal, and clusters that formed apart become one. `Contacts` makes such meetings happen. A random pair
-compares views now and then, and sooner if their digests differ, so that nothing stays missed.
+join, splits heal, and clusters that formed apart become one. `Contacts` makes such meetings happen, and `Comparing`
+sees to it that nothing stays missed.
+
+The node also watches itself. If it stood still (`Stillness`) or misses answers (`LocalHealth`), it is slower to accuse
+others, and the fewer agree with it, the longer the accused have to refute (`Suspicions`).
 
 Settled: the node has joined, and the last report of every other live member (joining, up or leaving, suspects among
 them) is the digest of this node's view. A lone node is settled as soon as it has joined.
 
 Invariants: what `check` asserts; `wake_at` lies after the last step, so that the shell never spins.
 
-Source: A. Das, I. Gupta, A. Motivala, "SWIM", DSN 2002; whole views between random pairs: A. Demers et al., "Epidemic
-algorithms for replicated database maintenance", PODC 1987, section 1.3.
+Source: A. Das, I. Gupta, A. Motivala, "SWIM", DSN 2002; A. Dadgar, J. Phillips, J. Currey, "Lifeguard", DSN-W 2018.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from roost.config import Timings
 from roost.core.admission import Admission
+from roost.core.comparing import Comparing
 from roost.core.contacts import Contacts
-from roost.core.gossip import Ack, Entry, Gossip, Health, Nack, Ping, PingRequest, Sync
+from roost.core.gossip import Ack, Entry, Gossip, Health, Nack, Ping, PingRequest, ReachAnswer, ReachRequest, Sync
 from roost.core.herald import Herald
+from roost.core.local_health import LocalHealth
 from roost.core.membership_events import (
     Contact,
     ContactFailed,
@@ -49,6 +53,8 @@ from roost.core.membership_events import (
 )
 from roost.core.probing import Probing
 from roost.core.roster import Roster
+from roost.core.stillness import Stillness
+from roost.core.suspicion import Suspicions
 from roost.core.transitions import Trigger
 from roost.core.view import View, is_live
 
@@ -74,16 +80,8 @@ __all__ = [
     "Tick",
 ]
 
-SYNC_PERIODS = 30
-"""A node compares whole views with a random member after about so many probe periods."""
-SYNC_MEMBERS = 10
-"""In a larger cluster views are longer, and are compared the less often: after 30 periods x members / 10."""
-MEND_PERIODS = 3
-"""And sooner, when the other's digest has differed although the own view was quiet for so many periods."""
 LEAVE_TOLD_MAX = 64
 """A leaver says `left` to so many itself."""
-ASKED_MAX = 1024
-"""Nodes not live in the view whose last being asked for theirs is remembered."""
 IDLE_SECONDS = 3600.0
 """`wake_at` when nothing is due."""
 
@@ -110,12 +108,18 @@ class Membership:
         self._now = now
         self._effects: list[Effect] = []
         self._view = View(me)
-        self._herald = Herald(self._view, self._effects, probe_seconds=timings.probe_seconds, rng=rng, now=now)
-        self._roster = Roster(self._view, self._herald, self, suspicion_seconds=timings.suspicion_seconds)
-        self._probing = Probing(self, self._herald, timings, rng)
+        self._health = LocalHealth()
+        self._stillness = Stillness(timings.probe_timeout_seconds)
+        self._suspicions = Suspicions(timings.suspicion_seconds)
+        self._herald = Herald(
+            self._view, self._suspicions, self._effects, probe_seconds=timings.probe_seconds, rng=rng, now=now
+        )
+        self._roster = Roster(
+            self._view, self._herald, self._suspicions, self, suspicion_seconds=timings.suspicion_seconds
+        )
+        self._probing = Probing(self, self._herald, timings, rng, self._health)
         self._contacts = Contacts(seeds, own_address=me.address, rng=rng, now=now, rejoin_seconds=rejoin_seconds)
-        self._asked: dict[int, float] = {}
-        """When a stranger, or a member that is down, was last asked for its view."""
+        self._comparing = Comparing(self._view, self._herald, probe_seconds=timings.probe_seconds, rng=rng, now=now)
         self._admission = Admission(
             self._roster,
             retry_seconds=timings.probe_seconds,
@@ -123,10 +127,6 @@ class Membership:
             name_taken_seconds=name_taken_seconds,
         )
         self._resting = False
-        self._viewed_at = now
-        self._view_jitter = 1.0
-        self._quiet_since = self._mended_at = now
-        self._digest_seen = self._view.digest
         self.settled = False
         self.wake_at = now
 
@@ -147,11 +147,24 @@ class Membership:
         """The digest of this node's view."""
         return self._view.digest
 
+    @property
+    def local_health(self) -> int:
+        """0: well; up to 8: this node itself is slow or half cut off, and therefore slow to accuse others."""
+        return self._health.score
+
+    @property
+    def loop_lag_seconds(self) -> tuple[float, float]:
+        """How late this node was stepped when it last stood still, and the longest it ever did."""
+        return self._stillness.last_seconds, self._stillness.longest_seconds
+
     def step(self, event: Event, now: float) -> list[Effect]:
         """Take in an event, do what is due, and return what the shell has to do, in order."""
         if self._resting:
             return []
         self._now = max(now, self._now)
+        late = self._stillness.note(self._now, self.wake_at)
+        if late:
+            self._stood_still(late)
         self._take(event)
         if not self._resting:
             self._do_due()
@@ -163,6 +176,12 @@ class Membership:
         effects = list(self._effects)
         self._effects.clear()
         return effects
+
+    def _stood_still(self, seconds: float) -> None:
+        self._health.worse(self._stillness.penalty(seconds))
+        self._probing.move(seconds)
+        self._roster.move(seconds)
+        self._admission.move(seconds)
 
     def _take(self, event: Event) -> None:
         match event:
@@ -214,7 +233,8 @@ class Membership:
     def _receive(self, source: int, message: Gossip) -> None:
         incarnation = self.me.incarnation
         self._probing.sign_of_life(source)
-        self._merge(source, message)
+        if not isinstance(message, ReachRequest | ReachAnswer):
+            self._merge(source, message)
         match message:
             case Ping():
                 self._herald.send_ack(source, message.number)
@@ -231,14 +251,16 @@ class Membership:
         if self.me.incarnation != incarnation and not isinstance(message, Ping):
             self._herald.send_news(source)
         if not isinstance(message, Sync):
-            self._compare(source)
+            self._comparing.heard(source, self._now)
 
-    def _merge(self, source: int, message: Gossip) -> None:
+    def _merge(self, source: int, message: Ping | Ack | PingRequest | Nack | Sync) -> None:
         roster = self._roster
         alone = not self._view.live_others()
         whole = isinstance(message, Sync)
         for entry in message.entries:
             roster.learn(entry, source, whole=whole, now=self._now)
+        for doubt in message.doubts:
+            roster.hear_doubt(doubt)
         for report in message.reports:
             roster.hear(report)
         if alone and whole:
@@ -253,26 +275,6 @@ class Membership:
             reachable = target is not None and target.state != "left"
             self._probing.relay(requester, message.number, message.target, reachable=reachable, now=self._now)
 
-    def _compare(self, source: int) -> None:
-        """Exchange whole views with a stranger, a member that is down here, or one whose view stays different."""
-        known, now = self.get(source), self._now
-        if known is None or not is_live(known):
-            left = known is not None and known.state == "left"
-            if not left and now >= self._asked.get(source, -math.inf) + self._timings.probe_seconds:
-                self._asked.pop(source, None)
-                self._asked[source] = now
-                if len(self._asked) > ASKED_MAX:
-                    del self._asked[next(iter(self._asked))]
-                self._herald.send_view(source, answer=True)
-            return
-        report = self._view.reports.get(source)
-        patience = MEND_PERIODS * self._timings.probe_seconds
-        if report is None or report.digest == self._view.digest:
-            return
-        if now >= max(self._quiet_since, self._mended_at) + patience:
-            self._mended_at = now
-            self._herald.send_view(source, answer=True)
-
     def _hint(self, uid: int) -> None:
         entry = self.get(uid)
         if entry is not None and uid != self.me.uid and is_live(entry) and entry.state != "leaving":
@@ -282,28 +284,21 @@ class Membership:
 
     def _do_due(self) -> None:
         now, roster, view = self._now, self._roster, self._view
-        for uid in [uid for uid, until in roster.suspicions.items() if until <= now]:
-            roster.conclude(uid, Trigger.SUSPICION_ENDED, now)
-        self._probing.tick(now)
+        if not self._stillness.holds(now):
+            self._probing.tick(now)
+            # Each that is suspect or down leaves fewer to confirm what is said of the rest.
+            while due := [uid for uid, until in self._suspicion_ends().items() if until <= now]:
+                roster.conclude(due[0], Trigger.SUSPICION_ENDED, now)
         while roster.gone and (first := next(iter(roster.gone.items())))[1] + self._forget_seconds <= now:
             roster.conclude(first[0], Trigger.FORGOTTEN, now)
         if self._contacts.wake_at <= now:
             addresses = {self.me.address: None} | {view.entries[uid].address: None for uid in view.live_others()}
             for address in self._contacts.tick(now, addresses):
                 self._effects.append(Contact(address))
-        if self._view_due() <= now:
-            self._plan_view()
-            self._herald.send_view(self._rng.choice(view.live_others()), answer=True)
+        self._comparing.tick(now)
 
-    def _view_due(self) -> float:
-        """When to compare whole views with a random member."""
-        others = len(self._view.live_others())
-        periods = SYNC_PERIODS * max(1.0, (others + 1) / SYNC_MEMBERS) * self._view_jitter
-        return self._viewed_at + periods * self._timings.probe_seconds if others else math.inf
-
-    def _plan_view(self) -> None:
-        self._viewed_at = self._now
-        self._view_jitter = self._rng.uniform(0.75, 1.25)
+    def _suspicion_ends(self) -> dict[int, float]:
+        return self._suspicions.ends(len(self._view.live_others()))
 
     def _admit(self) -> None:
         admission, now = self._admission, self._now
@@ -318,9 +313,7 @@ class Membership:
             self._effects.append(Joined())
 
     def _note_digest(self) -> None:
-        if self._view.digest != self._digest_seen:
-            self._digest_seen = self._view.digest
-            self._quiet_since = self._now
+        self._comparing.note_digest(self._now)
         settled = self._is_settled()
         if settled != self.settled:
             self.settled = settled
@@ -331,8 +324,10 @@ class Membership:
 
     def _next_wake(self) -> float:
         roster = self._roster
-        wake = min(self._now + IDLE_SECONDS, self._probing.wake_at, self._contacts.wake_at, self._herald.wake_at)
-        wake = min(wake, self._view_due(), self._admission.wake_at, *roster.suspicions.values())
+        wake = min(self._probing.wake_at, *self._suspicion_ends().values(), math.inf)
+        wake = max(wake, self._stillness.held_until)
+        wake = min(wake, self._now + IDLE_SECONDS, self._contacts.wake_at, self._herald.wake_at)
+        wake = min(wake, self._comparing.wake_at, self._admission.wake_at)
         if roster.gone:
             wake = min(wake, next(iter(roster.gone.values())) + self._forget_seconds)
         return wake
@@ -354,10 +349,15 @@ class Membership:
         return self._view.live_others()
 
     def probe_failed(self, uid: int, refused: bool) -> None:
-        if self._roster.conclude(uid, Trigger.PROBE_FAILED, self._now) and not refused:
-            self._herald.send_ping(uid, 0)
+        news = self._roster.conclude(uid, Trigger.PROBE_FAILED, self._now)
+        self._roster.accuse(uid)
         if refused:
-            self._roster.suspect_until(uid, self._now + self._timings.refused_seconds)
+            self._suspicions.shorten(uid, self._now + self._timings.refused_seconds)
+        elif news:
+            self._herald.send_ping(uid, 0)
+
+    def probe_succeeded(self, uid: int) -> None:
+        pass
 
     def changed(self, before: Entry | None, after: Entry, *, forgotten: bool) -> None:
         self._effects.append(MemberChanged(before, after, forgotten))
@@ -367,7 +367,7 @@ class Membership:
         self._contacts.drop_down(entry.uid)
         self._herald.part(entry.uid)
         if len(self._view.live_others()) == 1:
-            self._plan_view()
+            self._comparing.plan(self._now)
 
     def went(self, entry: Entry, *, forgotten: bool) -> None:
         self._probing.drop(entry.uid)
@@ -382,6 +382,10 @@ class Membership:
     def barred(self, entry: Entry) -> None:
         self._herald.send_accusation(entry)
 
+    def accused(self, health: Health, *, mutual: bool) -> Mapping[str, object]:
+        self._health.worse()
+        return {}
+
     def check(self) -> None:
         """Assert the invariants."""
         self._roster.check()
@@ -394,4 +398,6 @@ class Membership:
         assert not self._effects
         assert self._resting or self.settled == self._is_settled()
         assert self.wake_at > self._now, "a wake-up that makes no progress"
-        assert len(self._asked) <= ASKED_MAX
+        self._comparing.check()
+        self._health.check()
+        self._stillness.check(self._now)

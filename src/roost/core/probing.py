@@ -7,11 +7,15 @@ comes from the member itself in the meantime, or an ack by one who was asked, en
 it has failed; it fails as *refused*, and then at once, if the own contact was refused and so was that of everyone
 who answered (or nobody is there to be asked).
 
+Periods and timeouts are the profile's, multiplied by the node's own local health (`LocalHealth`), which each probe's
+outcome betters or worsens. What is asked of it on behalf of others it does at their pace.
+
 A hint (a broken link, a refused contact) starts a probe outside the period, of one member at most once per
 `probe_timeout_seconds`; a hint that comes sooner waits.
 
 Invariants: at most one probe a member; every probe and relay has an end.
-Source: A. Das, I. Gupta, A. Motivala, "SWIM", DSN 2002, sections 3.1 and 4.3.
+Source: A. Das, I. Gupta, A. Motivala, "SWIM", DSN 2002, sections 3.1 and 4.3; A. Dadgar, J. Phillips, J. Currey,
+"Lifeguard", DSN-W 2018, section IV.A.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from roost.config import Timings
+from roost.core.local_health import LocalHealth
 
 __all__ = ["ASKED_MAX", "Probing", "ProbingOwner", "ProbingPost"]
 
@@ -38,6 +43,7 @@ class ProbingOwner(Protocol):
 
     def live_others(self) -> list[int]: ...
     def probe_failed(self, uid: int, refused: bool) -> None: ...
+    def probe_succeeded(self, uid: int) -> None: ...
 
 
 class ProbingPost(Protocol):
@@ -79,6 +85,7 @@ class Probing:
 
     __slots__ = (
         "_due",
+        "_health",
         "_hinted",
         "_hints",
         "_number",
@@ -91,9 +98,12 @@ class Probing:
         "probes",
     )
 
-    def __init__(self, owner: ProbingOwner, post: ProbingPost, timings: Timings, rng: random.Random) -> None:
+    def __init__(
+        self, owner: ProbingOwner, post: ProbingPost, timings: Timings, rng: random.Random, health: LocalHealth
+    ) -> None:
         self._owner = owner
         self._post = post
+        self._health = health
         self._timings = timings
         self._rng = rng
         self._round: list[int] = []
@@ -136,7 +146,8 @@ class Probing:
 
     def sign_of_life(self, uid: int) -> None:
         """A message of the member itself has come."""
-        self.probes.pop(uid, None)
+        if uid in self.probes:
+            self._succeed(uid)
         self._end_relays(uid, alive=True, refused=False)
 
     def contact_failed(self, uid: int, refused: bool, now: float) -> bool:
@@ -155,7 +166,7 @@ class Probing:
         """Somebody who was asked has reached the target."""
         probe = self._asked(number, source)
         if probe is not None:
-            del self.probes[probe.target]
+            self._succeed(probe.target)
 
     def nacked(self, number: int, source: int, refused: bool) -> None:
         """Somebody who was asked has not reached the target."""
@@ -173,6 +184,18 @@ class Probing:
         end_at = now + RELAY_SHARE * self._timings.probe_timeout_seconds
         self._relays[self._number] = Relay(requester, number, target, end_at)
         self._post.send_ping(target, self._number)
+
+    def move(self, seconds: float) -> None:
+        """This node stood still for so long: nobody is late because of that."""
+        self._due += seconds
+        for moments in (self._hints, self._hinted):
+            for uid in moments:
+                moments[uid] += seconds
+        for probe in self.probes.values():
+            probe.ask_at += seconds
+            probe.end_at += seconds
+        for relay in self._relays.values():
+            relay.end_at += seconds
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -203,7 +226,7 @@ class Probing:
         if not live:
             self._due = math.inf
             return
-        self._due = now + self._timings.probe_seconds
+        self._due = now + self._health.factor * self._timings.probe_seconds
         wanted = dict.fromkeys(live)
         for _ in range(2):
             while self._round:
@@ -215,11 +238,11 @@ class Probing:
             self._rng.shuffle(self._round)
 
     def _start(self, uid: int, now: float) -> None:
-        timings = self._timings
+        timings, factor = self._timings, self._health.factor
         self._number += 1
         # Twice the timeout leaves the others as much time as this node had itself.
-        lasts = max(timings.probe_seconds, 2 * timings.probe_timeout_seconds)
-        probe = Probe(uid, self._number, now + timings.probe_timeout_seconds, now + lasts)
+        lasts = factor * max(timings.probe_seconds, 2 * timings.probe_timeout_seconds)
+        probe = Probe(uid, self._number, now + factor * timings.probe_timeout_seconds, now + lasts)
         self.probes[uid] = probe
         self._post.send_ping(uid, self._number)
 
@@ -241,9 +264,16 @@ class Probing:
         if probe.refused and probe.ask_at == math.inf and all(refused is True for refused in probe.asked.values()):
             self._fail(probe)
 
+    def _succeed(self, uid: int) -> None:
+        del self.probes[uid]
+        self._health.better()
+        self._owner.probe_succeeded(uid)
+
     def _fail(self, probe: Probe) -> None:
         del self.probes[probe.target]
         refused = probe.refused and all(answer is not False for answer in probe.asked.values())
+        if not refused:
+            self._health.worse(1 + sum(answer is None for answer in probe.asked.values()))
         self._owner.probe_failed(probe.target, refused)
 
     def _end_relays(self, target: int, *, alive: bool, refused: bool) -> bool:

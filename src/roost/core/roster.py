@@ -23,14 +23,15 @@ from typing import Protocol
 
 import msgspec
 
-from roost.core.gossip import Entry, Health, Report
+from roost.core.gossip import Doubt, Entry, Health, Report
 from roost.core.herald import Herald
+from roost.core.suspicion import Suspicions
 from roost.core.transitions import HEALTH_OF, OTHERS, OWN, TOLD, Trigger, standing_of
 from roost.core.view import View, is_live, is_valid
 
 __all__ = ["Roster", "RosterOwner"]
 
-CHANGEABLE = frozenset({"address", "application", "roles", "services", "weight", "zone"})
+CHANGEABLE = frozenset({"address", "application", "resting", "roles", "services", "weight", "zone"})
 
 
 class RosterOwner(Protocol):
@@ -41,6 +42,7 @@ class RosterOwner(Protocol):
     def went(self, entry: Entry, *, forgotten: bool) -> None: ...
     def doubted(self, uid: int) -> None: ...
     def barred(self, entry: Entry) -> None: ...
+    def accused(self, health: Health, *, mutual: bool) -> Mapping[str, object]: ...
 
 
 class Roster:
@@ -48,14 +50,15 @@ class Roster:
 
     __slots__ = ("_herald", "_live_since", "_owner", "_suspicion_seconds", "gone", "suspicions", "view")
 
-    def __init__(self, view: View, herald: Herald, owner: RosterOwner, *, suspicion_seconds: float) -> None:
+    def __init__(
+        self, view: View, herald: Herald, suspicions: Suspicions, owner: RosterOwner, *, suspicion_seconds: float
+    ) -> None:
         self._herald = herald
         self._owner = owner
         self._suspicion_seconds = suspicion_seconds
         self.view = view
         self._live_since: dict[int, float] = {}
-        self.suspicions: dict[int, float] = {}
-        """When each suspect will be down."""
+        self.suspicions = suspicions
         self.gone: dict[int, float] = {}
         """Since when each member is down or has left, earliest first."""
 
@@ -67,7 +70,7 @@ class Roster:
         if not is_valid(entry):
             return
         if entry.uid == view.me.uid:
-            self._hear_of_me(entry)
+            self._hear_of_me(entry, source, now)
             return
         known = view.entries.get(entry.uid)
         if not view.newer(entry):
@@ -82,7 +85,7 @@ class Roster:
         else:
             told = TOLD[standing_of(entry)]
             if told is Trigger.TOLD_DOWN and is_live(known):
-                doubted = whole or now < self._live_since.get(source, now) + self._suspicion_seconds
+                doubted = whole or not self._long_live(source, now)
             standing = OTHERS[standing_of(known)].get(Trigger.DOUBTED if doubted else told)
             if standing is None:
                 return
@@ -99,14 +102,32 @@ class Roster:
         if report.uid != self.view.me.uid and self.view.hear(report):
             self._herald.reports.add(report.uid)
 
-    def _hear_of_me(self, entry: Entry) -> None:
+    def hear_doubt(self, doubt: Doubt) -> None:
+        """Take in who accuses a suspect: the more do, the sooner it is down."""
+        if doubt.accuser in self.view.entries and self.suspicions.accuse(doubt):
+            self._herald.entries.add(doubt.uid)
+
+    def _long_live(self, uid: int, now: float) -> bool:
+        """Whether the member has been live here for `suspicion_seconds`."""
+        return now >= self._live_since.get(uid, now) + self._suspicion_seconds
+
+    def _hear_of_me(self, entry: Entry, source: int, now: float) -> None:
         me = self.view.me
         same_run = (entry.name, entry.started) == (me.name, me.started)
         if not same_run or entry.state == "left":
             return
         accused = entry.incarnation == me.incarnation and entry.health != Health.ALIVE
         if accused or entry.incarnation > me.incarnation:
-            self.change_me(Trigger.ACCUSED, above=entry.incarnation)
+            changes = self._owner.accused(entry.health, mutual=self._was_mutual(source, now)) if accused else None
+            self.change_me(Trigger.ACCUSED, changes, above=entry.incarnation)
+
+    def _was_mutual(self, accuser: int, now: float) -> bool:
+        """Whether this was a split: the other side had been declared down here, too, and this one was not smaller."""
+        if self._long_live(accuser, now):
+            return False
+        known = sum(entry.state != "left" for entry in self.view.entries.values())
+        side = 1 + sum(self._long_live(uid, now) for uid in self._live_since)
+        return 2 * side >= known
 
     def _judge_name(self, entry: Entry, source: int, now: float) -> Entry | None:
         """The entry as it may be entered beside the live runs of its name; None if it may not."""
@@ -158,10 +179,15 @@ class Roster:
             self._put(msgspec.structs.replace(entry, health=HEALTH_OF[after]), now)
         return True
 
-    def suspect_until(self, uid: int, until: float) -> None:
-        """Shorten a suspicion."""
-        if uid in self.suspicions:
-            self.suspicions[uid] = min(self.suspicions[uid], until)
+    def accuse(self, uid: int) -> None:
+        """This node itself has found that a suspect does not answer."""
+        self.hear_doubt(Doubt(uid, self.view.entries[uid].incarnation, self.view.me.uid))
+
+    def move(self, seconds: float) -> None:
+        """This node stood still for so long, and heard nobody."""
+        self.suspicions.move(seconds)
+        for uid in self._live_since:
+            self._live_since[uid] += seconds
 
     # what this node is
 
@@ -192,9 +218,9 @@ class Roster:
         before = self.view.put(entry)
         self._herald.entries.add(uid)
         if standing_of(entry) != "suspect":
-            self.suspicions.pop(uid, None)
+            self.suspicions.end(uid)
         elif before is None or before.order != entry.order:
-            self.suspicions[uid] = now + self._suspicion_seconds
+            self.suspicions.begin(uid, entry.incarnation, now)
         if is_live(entry):
             self.gone.pop(uid, None)
             if before is None or not is_live(before):
@@ -210,7 +236,7 @@ class Roster:
         entry = self.view.remove(uid, mark=mark)
         self._herald.entries.drop(uid)
         self._herald.reports.drop(uid)
-        self.suspicions.pop(uid, None)
+        self.suspicions.end(uid)
         self.gone.pop(uid, None)
         self._live_since.pop(uid, None)
         self._owner.went(entry, forgotten=True)
@@ -226,7 +252,7 @@ class Roster:
         view.check()
         others = [entry for entry in view.entries.values() if entry.uid != view.me.uid]
         suspects = [entry.uid for entry in others if standing_of(entry) == "suspect"]
-        assert sorted(self.suspicions) == sorted(suspects)
+        self.suspicions.check(suspects)
         assert sorted(self.gone) == sorted(entry.uid for entry in others if not is_live(entry))
         assert list(self.gone.values()) == sorted(self.gone.values())
         assert sorted(self._live_since) == sorted(view.live_others())

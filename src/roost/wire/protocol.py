@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import msgspec
 
-from roost.core.gossip import Ack, Nack, Ping, PingRequest, Sync
+from roost.core.gossip import Ack, Nack, Ping, PingRequest, ReachAnswer, ReachRequest, Sync
 
 __all__ = [
     "PROTOCOL",
@@ -101,7 +101,7 @@ class Stream(msgspec.Struct, array_like=True, tag=5, gc=False):
 class News(msgspec.Struct, array_like=True, tag=6, gc=False):
     """Membership. Overtakes data that waits for a full link."""
 
-    body: Ping | Ack | PingRequest | Nack | Sync
+    body: Ping | Ack | PingRequest | Nack | Sync | ReachRequest | ReachAnswer
 
 
 class Credit(msgspec.Struct, array_like=True, tag=7, gc=False):
