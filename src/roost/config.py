@@ -63,7 +63,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     secret_file: str = ""
     """A file with the secret, or several, one a line: the first is used, all are accepted. Mode 0600."""
     tls: bool | None = None
-    """None: on when there is a secret. It cannot be switched off beyond loopback."""
+    """None: on when there is a secret, or a CA. It cannot be switched off beyond loopback."""
+    tls_ca_file: str = ""
+    """The CA, or several, that signs the certificates of this cluster's nodes and of nobody else; with it both ends of
+    every link show one, and a secret is no longer needed. Files that change are read anew. See `roost cert`."""
+    tls_cert_file: str = ""
+    """This node's certificate and what is between it and the CA, in PEM form."""
+    tls_key_file: str = ""
+    """The key of that certificate, without a password. Mode 0600."""
+    tls_names: bool = True
+    """A certificate must be for the name of the node that shows it (or for its host, if the name is host:port)."""
     # time
     profile: Profile = "lan"
     probe_seconds: float | None = None
@@ -147,6 +156,10 @@ class Options(TypedDict, total=False):
     secret: str
     secret_file: str
     tls: bool | None
+    tls_ca_file: str
+    tls_cert_file: str
+    tls_key_file: str
+    tls_names: bool
     profile: Profile
     probe_seconds: float
     probe_timeout_seconds: float

@@ -17,9 +17,9 @@ from roost.config import Options, Settings
 from roost.errors import ConfigError, RoostError
 from roost.messages import Envelope, Message, Request, pid_of
 from roost.net.blocklist import Blocklist
+from roost.net.certificates import tls_of
 from roost.net.keyring import Keyring
 from roost.net.tcp import TcpTransport
-from roost.net.tls import make_contexts
 from roost.net.transport import Transport
 from roost.peerfile import read_peers
 from roost.run import Run
@@ -131,8 +131,7 @@ class Node:
         if self._make_transport is not None:
             transport = self._make_transport(runtime, settings)
         else:
-            use_tls = settings.tls if settings.tls is not None else keyring is not None
-            transport = TcpTransport(runtime, settings, make_contexts() if use_tls else None)
+            transport = TcpTransport(runtime, settings, tls_of(settings, secured=keyring is not None))
         run = Run(
             settings,
             runtime,

@@ -72,6 +72,7 @@ def load(
         where = _latest(origins, "secret", "secret_file")
         todo = "keep one of them; a file may hold several secrets"
         raise ConfigError("both secret and secret_file are set", where=where, todo=todo)
+    _check_certificates(settings, origins)
     if check_exposure:
         _check_exposure(settings, origins)
     return settings, origins
@@ -235,12 +236,25 @@ def _check_addresses(settings: Settings, origins: Mapping[str, str]) -> None:
         raise ConfigError(what, where=origins[key], todo="set advertise to the host:port that others connect to")
 
 
+def _check_certificates(settings: Settings, origins: Mapping[str, str]) -> None:
+    """All of them or none."""
+    files = ("tls_ca_file", "tls_cert_file", "tls_key_file")
+    given = [key for key in files if getattr(settings, key)]
+    if given and len(given) < len(files):
+        missing = " and ".join(key for key in files if key not in given)
+        todo = "set all three, or none"
+        raise ConfigError(f"{given[0]} is set, and {missing} not", where=origins[given[0]], todo=todo)
+    if given and settings.tls is False:
+        where = _latest(origins, "tls", given[0])
+        raise ConfigError("tls is off, and tls_ca_file is set", where=where, todo="remove one of them")
+
+
 def _check_exposure(settings: Settings, origins: Mapping[str, str]) -> None:
     """Whoever can reach a node without a secret can do everything with it."""
     for key, address in (("bind", settings.bind), ("advertise", settings.advertise)):
         if not address or _is_loopback(parse_address(address)[0]):
             continue
-        if not settings.secret and not settings.secret_file:
+        if not settings.secret and not settings.secret_file and not settings.tls_ca_file:
             what = f"{key} is {address}, which others can reach, and there is no secret"
             todo = "make one with `roost secret new` and set secret_file, or stay on 127.0.0.1"
             raise ConfigError(what, where=origins[key], todo=todo)

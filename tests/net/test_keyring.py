@@ -133,10 +133,10 @@ def test_a_keyring_follows_its_file(tmp_path: Path) -> None:
     keyring = Keyring.from_settings(Settings(secret_file=path))
     assert keyring is not None
     write(tmp_path / "s", f"{SECOND}\n{FIRST}\n")
-    assert keyring.secrets == (SECOND.encode(), FIRST.encode())
+    assert list(keyring.secrets) == [SECOND.encode(), FIRST.encode()]
     write(tmp_path / "new", SECOND)
     os.replace(tmp_path / "new", path)
-    assert keyring.secrets == (SECOND.encode(),)
+    assert list(keyring.secrets) == [SECOND.encode()]
 
 
 def test_a_keyring_keeps_its_secrets_while_its_file_is_unusable(

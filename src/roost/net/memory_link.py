@@ -37,6 +37,7 @@ class MemoryLink:
         self.other_host = target.host
         self.remote = remote
         self.binding = b""
+        self.certified: tuple[str, ...] | None = None
         self.accepted = accepted
         self.paused = False
         self.frame_bytes_max = HANDSHAKE_BYTES_MAX

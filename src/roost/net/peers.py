@@ -243,7 +243,7 @@ class Peers(SessionOwner):
 
     # sessions
 
-    def greeting(self, *, initiator: bool, binding: bytes) -> Handshake:
+    def greeting(self, link: Link, *, initiator: bool) -> Handshake:
         settings = self.settings
         facts = Facts(
             cluster=settings.cluster,
@@ -257,7 +257,8 @@ class Peers(SessionOwner):
             me=self.me,
             facts=facts,
             keyring=self._keyring,
-            binding=binding,
+            binding=link.binding,
+            certified=link.certified,
             nonce=self.runtime.token(32),
             clock_ahead_max_seconds=settings.clock_ahead_max_seconds,
         )

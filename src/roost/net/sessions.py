@@ -31,7 +31,7 @@ LATENESS_SECONDS = 30.0
 class SessionOwner:
     """What a session needs of those who keep the links (the registry of peers)."""
 
-    def greeting(self, *, initiator: bool, binding: bytes) -> Handshake:
+    def greeting(self, link: Link, *, initiator: bool) -> Handshake:
         """A fresh handshake for a link."""
         raise NotImplementedError
 
@@ -106,7 +106,7 @@ class Session:
         self.dialed = dialed
         """The address that was asked for, on the end that connected."""
         self.frame_bytes_max = frame_bytes_max
-        self._handshake: Handshake | None = owner.greeting(initiator=bool(dialed), binding=link.binding)
+        self._handshake: Handshake | None = owner.greeting(link, initiator=bool(dialed))
         self.peer: Peer | None = None
         self.ready: asyncio.Future[None] | None = None
         """Whoever opened the link waits here for the handshake; None on the accepting end."""

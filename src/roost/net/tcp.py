@@ -2,29 +2,32 @@
 
 A connection begins with a preface in plain text (`roost.wire.preface`), goes on with TLS if both ends want it, and is
 then a link that its owner runs the handshake over. Until the owner calls `established`, a connection is *half-open*:
-there are at most `half_open_max` accepted ones, the oldest of which is closed for a new one, each has
-`handshake_seconds` in all, and none may send a frame of more than 4 KiB. So strangers cost a fixed amount of memory,
-and somebody who knows the secret gets in while they try.
+there are at most `half_open_max` accepted ones, each has `handshake_seconds` in all, and none may send a frame of more
+than 4 KiB. For one too many, the oldest from the network that has most of them is closed. So strangers cost a fixed
+amount of memory, and somebody who knows the secret gets in while they try, for certain from where they do not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import logging
 import math
 import os
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from roost.config import Settings
 from roost.errors import AuthError, ConfigError, DeadlineExceeded, Overloaded, ProtocolError, RoostError
 from roost.net.address import format_address, is_ip, parse_address
+from roost.net.certificates import names_in
 from roost.net.tcp_link import Buffers, TcpLink
 from roost.net.tcp_preface import AcceptedPreface, ConnectingPreface
-from roost.net.tls import TlsContexts, binding_of
+from roost.net.tls import TlsContexts, TlsSource, binding_of
 from roost.net.transport import ConnectionRefused, Link, LinkOwner
 from roost.runtime import Runtime
 
@@ -54,10 +57,11 @@ _LISTEN_ADVICE = {
 class TcpTransport:
     """The `Transport` of nodes that reach each other directly."""
 
-    def __init__(self, runtime: Runtime, settings: Settings, tls: TlsContexts | None) -> None:
+    def __init__(self, runtime: Runtime, settings: Settings, tls: TlsSource | None) -> None:
         self._runtime = runtime
         self._settings = settings
         self._tls = tls
+        self._preface_wants = {"tls": tls is not None, "certified": tls is not None and tls.certified}
         self._servers: list[asyncio.AbstractServer] = []
         self._buffers = Buffers()
         self._links: dict[TcpLink, None] = {}
@@ -104,7 +108,7 @@ class TcpTransport:
             if self._tls is None:
                 self._hand_over(link, preface.transport, accept)
                 return
-            upgrade = self._accept_tls(link, preface.transport, self._tls, accept)
+            upgrade = self._accept_tls(link, preface.transport, self._tls.current(), accept)
             self._upgrades[link] = self._runtime.spawn(upgrade, name=f"accept {link.remote}")
 
         def failed(preface: AcceptedPreface, error: RoostError | None) -> None:
@@ -113,7 +117,7 @@ class TcpTransport:
             else:
                 link.connection_lost(None)
 
-        return AcceptedPreface(tls=self._tls is not None, made=made, agreed=agreed, failed=failed)
+        return AcceptedPreface(**self._preface_wants, made=made, agreed=agreed, failed=failed)
 
     def _hand_over(self, link: TcpLink, transport: asyncio.Transport, accept: Callable[[Link], LinkOwner]) -> None:
         """Plain text: the link reads the connection itself from now on."""
@@ -128,10 +132,11 @@ class TcpTransport:
         try:
             transport = await self._start_tls(bare, link, tls.server, server_side=True)
         except OSError as error:
-            link.fail(ProtocolError(f"TLS failed: {error or type(error).__name__}"))
+            link.fail(_tls_failed(error, tls))
             return
         finally:
             self._upgrades.pop(link, None)
+        _take_names(link, transport, tls)
         self._open_accepted(link, transport, accept, tls.binding)
 
     def _open_accepted(
@@ -158,7 +163,7 @@ class TcpTransport:
         except TimeoutError as error:
             raise ConnectionRefused(f"{address} did not answer within {seconds:g} s", refused=False) from error
         except ssl.SSLError as error:
-            raise AuthError(f"TLS with {address} failed: {error}") from error
+            raise AuthError(f"TLS with {address} failed: {_tls_reason(error)}") from error
         except OSError as error:
             refused = isinstance(error, ConnectionRefusedError)
             raise ConnectionRefused(f"cannot connect to {address}: {_reason(error)}", refused=refused) from error
@@ -170,7 +175,7 @@ class TcpTransport:
         for number, address in enumerate(addresses, 1):
             try:
                 return await loop.create_connection(
-                    lambda: ConnectingPreface(tls=self._tls is not None, loop=loop), address, port
+                    lambda: ConnectingPreface(**self._preface_wants, loop=loop), address, port
                 )
             except OSError:
                 if number == len(addresses):
@@ -190,8 +195,15 @@ class TcpTransport:
                 transport, binding = bare, b""
                 bare.set_protocol(link)
             else:
-                transport = await self._start_tls(bare, link, self._tls.client, server_side=False)
+                tls = self._tls.current()
+                transport = await self._start_tls(bare, link, tls.client, server_side=False)
                 binding = binding_of(transport.get_extra_info("ssl_object"))
+                _take_names(link, transport, tls)
+                if tls.certified:
+                    # TLS 1.3 leaves the client in the dark: it is done before the server has seen its certificate.
+                    link.silent_end = AuthError(
+                        f"{link.remote} hung up: it may not accept this node's certificate, and its log says why"
+                    )
             link.open(transport, own, binding=binding, write_bytes_high=self._settings.write_bytes_high)
         except BaseException as error:
             link.abort()
@@ -236,7 +248,7 @@ class TcpTransport:
             unproven = [each for each in self._half_open if each.accepted]
             if len(unproven) >= settings.half_open_max:
                 limit = settings.half_open_max
-                unproven[0].fail(
+                _oldest_of_most(unproven).fail(
                     Overloaded("too many connections without a handshake", what="half_open_max", limit=limit)
                 )
         self._links[link] = None
@@ -292,6 +304,41 @@ class TcpTransport:
         for server in self._servers:
             await server.wait_closed()
         self._servers.clear()
+
+
+def _oldest_of_most(links: list[TcpLink]) -> TcpLink:
+    """Of links in the order of their age, the oldest from the network that has most of them."""
+    networks = [_network_of(link.remote) for link in links]
+    return links[networks.index(Counter(networks).most_common(1)[0][0])]
+
+
+def _network_of(remote: str) -> str:
+    """What one stranger has for himself: an address, or the /64 of IPv6 that comes with every connection."""
+    host = remote.rpartition(":")[0].strip("[]").partition("%")[0]
+    if ":" not in host:
+        return host
+    return str(ipaddress.IPv6Network((host, 64), strict=False).network_address)
+
+
+def _take_names(link: TcpLink, transport: asyncio.Transport, tls: TlsContexts) -> None:
+    if tls.check_names:
+        link.certified = names_in(transport.get_extra_info("ssl_object"))
+
+
+def _tls_failed(error: OSError, tls: TlsContexts) -> RoostError:
+    """Where certificates decide who gets in, a handshake that fails is most likely about them."""
+    if not isinstance(error, ssl.SSLError):
+        return ProtocolError(f"TLS failed: {error or type(error).__name__}")
+    return (AuthError if tls.certified else ProtocolError)(f"TLS failed: {_tls_reason(error)}")
+
+
+def _tls_reason(error: ssl.SSLError) -> str:
+    """What a person can act upon."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the other end's certificate is refused: {error.verify_message}"
+    if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+        return "the other end showed no certificate"
+    return str(error)
 
 
 def _notice_silence(transport: asyncio.Transport, seconds: float) -> None:

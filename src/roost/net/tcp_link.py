@@ -78,6 +78,9 @@ class TcpLink(asyncio.BufferedProtocol):
     ) -> None:
         self.remote = remote_of(transport)
         self.binding = b""
+        self.certified: tuple[str, ...] | None = None
+        self.silent_end: Exception | None = None
+        """What it means when the other end hangs up before the handshake is done, without a word."""
         self.accepted = accepted
         self.paused = False
         self.frame_bytes_max = HANDSHAKE_BYTES_MAX
@@ -255,6 +258,8 @@ class TcpLink(asyncio.BufferedProtocol):
             exc = None  # the stdlib's TLS complains of what arrives after this end has closed
         elif exc is None and self._framer.partial and not self._closing:
             exc = ConnectionResetError(f"the link with {self.remote} ended in the middle of a frame")
+        elif exc is None and not self.is_proven and not self._closing:
+            exc = self.silent_end
         self._closing = True
         self._error = self._error or exc
         if self._closer is not None:

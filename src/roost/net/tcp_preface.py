@@ -31,12 +31,13 @@ class AcceptedPreface(asyncio.Protocol):
         self,
         *,
         tls: bool,
+        certified: bool,
         made: Callable[[AcceptedPreface], None],
         agreed: Callable[[AcceptedPreface], None],
         failed: Callable[[AcceptedPreface, RoostError | None], None],
     ) -> None:
         self.transport: asyncio.Transport
-        self._tls = tls
+        self._wanted = {"tls": tls, "certified": certified}
         self._made = made
         self._agreed = agreed
         self._failed = failed
@@ -56,7 +57,7 @@ class AcceptedPreface(asyncio.Protocol):
                 raise ProtocolError("what came first was not the greeting of a roost node")
             if len(self._data) < PREFACE_BYTES:
                 return
-            check_preface(self._data, tls=self._tls)
+            check_preface(self._data, **self._wanted)
         except RoostError as error:
             self._over = True
             if isinstance(error, AuthError | VersionSkew):
@@ -70,7 +71,7 @@ class AcceptedPreface(asyncio.Protocol):
         self._over = True
         # The other end may begin with TLS as soon as it is answered, before TLS here is there to read it.
         self.transport.pause_reading()
-        self.transport.write(make_preface(tls=self._tls))
+        self.transport.write(make_preface(**self._wanted))
         self._agreed(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -81,14 +82,14 @@ class AcceptedPreface(asyncio.Protocol):
 class ConnectingPreface(asyncio.Protocol):
     """The connecting end: sends the preface; `answered` ends when the other end has agreed, or says why it did not."""
 
-    def __init__(self, *, tls: bool, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, *, tls: bool, certified: bool, loop: asyncio.AbstractEventLoop) -> None:
         self.answered: asyncio.Future[None] = loop.create_future()
-        self._tls = tls
+        self._wanted = {"tls": tls, "certified": certified}
         self._data = b""
         self._framer = Framer(HANDSHAKE_BYTES_MAX)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast(asyncio.Transport, transport).write(make_preface(tls=self._tls))
+        cast(asyncio.Transport, transport).write(make_preface(**self._wanted))
 
     def data_received(self, data: bytes) -> None:
         if self.answered.done():
@@ -104,7 +105,7 @@ class ConnectingPreface(asyncio.Protocol):
             if not may_be_preface(self._data) or len(self._data) > PREFACE_BYTES:
                 raise ProtocolError("what came first was not the greeting of a roost node")
             if len(self._data) == PREFACE_BYTES:
-                check_preface(self._data, tls=self._tls)
+                check_preface(self._data, **self._wanted)
                 self.answered.set_result(None)
         except (ProtocolError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             self.answered.set_exception(ConnectionRefused(f"no roost node listens there: {error}", refused=False))

@@ -51,6 +51,8 @@ class Link(Protocol):
     """The other end's address as the transport sees it: for people, not for identity."""
     binding: bytes
     """SHA-256 of the server's certificate (DER); empty where nothing encrypts."""
+    certified: tuple[str, ...] | None
+    """What the other end's certificate is for (hosts, addresses), if it must be for the peer's name; else None."""
     accepted: bool
     """True on the end that was connected to."""
     paused: bool

@@ -19,11 +19,11 @@ from roost.config import Settings
 from roost.core.gossip import Gossip
 from roost.core.hashing import seed_of
 from roost.errors import RoostError, Unreachable
+from roost.net.certificates import tls_of
 from roost.net.keyring import Keyring
 from roost.net.peer import Peer
 from roost.net.peers import Peers
 from roost.net.tcp import TcpTransport
-from roost.net.tls import make_contexts
 from roost.runtime import Runtime
 from roost.wire.protocol import Bounced, Credit, Identity, Stream
 
@@ -65,8 +65,7 @@ async def connect(address: str, settings: Settings) -> AsyncIterator[Client]:
     """
     runtime = Runtime()
     keyring = Keyring.from_settings(settings)
-    use_tls = settings.tls if settings.tls is not None else keyring is not None
-    transport = TcpTransport(runtime, settings, make_contexts() if use_tls else None)
+    transport = TcpTransport(runtime, settings, tls_of(settings, secured=keyring is not None))
     owner = _Owner(runtime.loop.create_future(), address)
     uid = int.from_bytes(runtime.token(8), "big") >> 1 or 1
     peers = Peers(

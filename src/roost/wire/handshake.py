@@ -12,17 +12,28 @@ Each mac is an HMAC-SHA256 over the role of its sender, both first frames *as th
 identities, facts and nonces, and `secured`), the negotiated version, and the hash of the server's certificate as the
 sender of the mac itself sees it. Hence: no replay (fresh nonces on both ends), no reflection (the roles differ), no
 downgrade (ranges and `secured` are covered), and nobody in the middle (the two ends would see two certificates). The
-key is derived from the secret and the cluster name with HKDF; the secret itself never crosses the wire. Whoever
-connects or accepts without knowing the secret learns a mac to test guesses against, which is why secrets must be
-random (`roost.net.keyring`).
+key is derived from the secret and the cluster name with HKDF; the secret itself never crosses the wire. The initiator
+proves itself first: whoever connects learns nothing made from the secret, whoever is connected to learns a mac to test
+guesses against, which is why secrets must be random (`roost.net.keyring`).
 
-What is checked when. `Challenge` necessarily tells a stranger this node's name, address, cluster name, versions and
-clock: they are no secrets. Versions are compared at once, since without a common one nothing else has a meaning, and
-so is the uid (a node that reached itself). Facts are compared only once the other end has proved the secret, so that
-no stranger can make a node believe that it is misconfigured; the end that notices says exactly what differs. Of a
-client only the cluster is compared: it places nothing and stamps nothing. The cluster name in the key is the
-initiator's as it was announced: the same secret in two clusters proves itself, and then the names are found to differ,
-which says more than "the secrets differ".
+What is proved, to whom, and when. With the Proof, to the acceptor: somebody who knows the secret sent this Hello in
+answer to nobody else, saw this Challenge, and speaks TLS with the holder of this node's own certificate. With the
+Welcome, to the initiator: the same of the acceptor, and that the Proof was accepted. The name, uid and role are what
+that somebody says of itself, since all who know the secret are alike.
+
+With certificates of the user's CA (`certified`) TLS itself proves, before the Hello, that the other end has one, and a
+secret is not needed; if there is one, its proof is needed too. `certified` then has the names in that certificate, and
+who is not named there is refused; so a stolen certificate is good for one name only. A client may name itself
+`client-...` with any certificate, and calls itself by another name only if its certificate does. None: names are not
+checked.
+
+What is checked when. `Challenge` necessarily tells a stranger this node's name, uid, address, cluster name, versions,
+number of partitions, placement seed and clock: they are no secrets. Versions are compared at once, since without a
+common one nothing else has a meaning, and so is the uid (a node that reached itself). Facts are compared only once the
+other end has proved the secret, so that no stranger can make a node believe that it is misconfigured; the end that
+notices says exactly what differs. Of a client only the cluster is compared: it places nothing and stamps nothing. The
+cluster name in the key is the initiator's as it was announced: the same secret in two clusters proves itself, and then
+the names are found to differ, which says more than "the secrets differ".
 
 A secret on one end only is an error on both ends, never a reason to go on without. A `Refusal` is not authenticated:
 it may end a link, never begin one, and its text is cut and cleaned before it is shown.
@@ -40,6 +51,7 @@ RFC 5929 section 4 (`tls-server-end-point`, the certificate's hash as channel bi
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -73,6 +85,7 @@ __all__ = [
     "State",
     "encode_refusal",
     "error_of",
+    "is_named",
 ]
 
 HANDSHAKE_BYTES_MAX = 4096
@@ -80,6 +93,8 @@ HANDSHAKE_BYTES_MAX = 4096
 NONCE_BYTES = 32
 REASON_CHARS_MAX = 512
 """A refusal's text is cut to this."""
+CLIENT_PREFIX = "client-"
+"""Clients that are nobody in particular have names that begin with this."""
 
 _CLUSTER = re.compile(rf"[^\x00-\x1f\x7f]{{1,{NAME_CHARS_MAX}}}")
 
@@ -140,6 +155,21 @@ def _clean(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text[:REASON_CHARS_MAX])
 
 
+def is_named(name: str, names: Sequence[str]) -> bool:
+    """Whether a certificate for `names` (hosts, addresses) is for the node `name`, which may end in `:port`."""
+    host, _, port = name.rpartition(":")
+    wanted = {_plain(name), _plain(host.removeprefix("[").removesuffix("]"))} if port.isdecimal() else {_plain(name)}
+    return any(_plain(each) in wanted for each in names if each)
+
+
+def _plain(host: str) -> str:
+    """One way to write it."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host.casefold()
+
+
 class Handshake:
     """One end of one handshake. Feed it frames (without their length) and send what it returns.
 
@@ -156,6 +186,7 @@ class Handshake:
         binding: bytes,
         nonce: bytes,
         clock_ahead_max_seconds: float,
+        certified: Sequence[str] | None = None,
     ) -> None:
         if len(nonce) != NONCE_BYTES:
             raise ValueError(f"a nonce has {NONCE_BYTES} bytes")
@@ -171,6 +202,7 @@ class Handshake:
         self._binding = binding
         self._nonce = nonce
         self._clock_ahead_max_seconds = clock_ahead_max_seconds
+        self._certified = certified
         self._hello = b""
         self._challenge = b""
         self._their_identity: Identity | None = None
@@ -312,6 +344,11 @@ class Handshake:
         assert self._their_facts is not None and self._their_identity is not None
         mine, theirs = self.facts, self._their_facts
         my_name, their_name = self.me.name, self._their_identity.name
+        if self._certified is not None and not self._may_be_called(their_name):
+            raise AuthError(
+                f"{their_name} came with a certificate for {_clean(', '.join(self._certified)) or 'nobody'}: issue one "
+                f"for {their_name}, or set `tls_names = false` on all nodes"
+            )
         both_members = self.me.role == self._their_identity.role == "member"
         for what in ("cluster", "partitions", "placement_seed") if both_members else ("cluster",):
             if (my_value := getattr(mine, what)) != (their_value := getattr(theirs, what)):
@@ -330,6 +367,12 @@ class Handshake:
                 where="clock_ahead_max_seconds",
                 todo="synchronise the clocks",
             )
+
+    def _may_be_called(self, name: str) -> bool:
+        assert self._their_identity is not None and self._certified is not None
+        if self._their_identity.role == "client" and name.startswith(CLIENT_PREFIX):
+            return True
+        return is_named(name, self._certified)
 
     def _finish(self) -> None:
         self.peer = self._their_identity

@@ -1,9 +1,11 @@
-"""The first 8 bytes each way, before TLS: is the other end a roost node, and do both want TLS?
+"""The first 8 bytes each way, before TLS: is the other end a roost node, and do both want the same security?
 
-The connecting end sends `ROOST`, a zero byte, the preface's version and `T` (TLS) or `P` (plain), and then nothing
-until it is answered. The accepting end answers with the same 8 bytes, or with a `Refusal` frame and closes. It gives
-way in nothing: an end that wants TLS never goes on in plain text, whatever the other one, or somebody in between,
-answers. What is agreed here is not authenticated; the handshake, which is, covers the certificate that came of it.
+The connecting end sends `ROOST`, a zero byte, the preface's version and one letter, and then nothing until it is
+answered. The letter is `P` (plain), `T` (TLS with certificates made at start) or `C` (TLS with certificates of the
+user's CA). The accepting end answers with the same 8 bytes, or with a `Refusal` frame and closes. Neither gives way in
+anything: an end that wants TLS never goes on in plain text, and one that demands certificates never without, whatever
+the other one, or somebody in between, answers. What is agreed here is not authenticated, and need not be, since it
+chooses nothing; the handshake, which is, covers the certificate that came of it.
 """
 
 from __future__ import annotations
@@ -17,9 +19,13 @@ _MAGIC = b"ROOST\0"
 _VERSION = 1
 
 
-def make_preface(*, tls: bool) -> bytes:
-    """The 8 bytes that an end sends first."""
-    return _MAGIC + bytes((_VERSION,)) + (b"T" if tls else b"P")
+def make_preface(*, tls: bool, certified: bool = False) -> bytes:
+    """The 8 bytes that an end sends first. `certified`: both ends shall show certificates of the user's CA."""
+    return _MAGIC + bytes((_VERSION,)) + _letter(tls, certified)
+
+
+def _letter(tls: bool, certified: bool) -> bytes:
+    return b"C" if certified else b"T" if tls else b"P"
 
 
 def may_be_preface(data: bytes) -> bool:
@@ -27,8 +33,8 @@ def may_be_preface(data: bytes) -> bool:
     return data[: len(_MAGIC)] == _MAGIC[: len(data)]
 
 
-def check_preface(data: bytes, *, tls: bool) -> None:
-    """Raise ProtocolError, VersionSkew or AuthError unless the other end's `data` fits an end that wants `tls`."""
+def check_preface(data: bytes, *, tls: bool, certified: bool = False) -> None:
+    """Raise ProtocolError, VersionSkew or AuthError unless the other end's `data` is what this end wants."""
     if len(data) != PREFACE_BYTES or not may_be_preface(data):
         raise ProtocolError("what came first was not the greeting of a roost node")
     if data[6] != _VERSION:
@@ -37,7 +43,14 @@ def check_preface(data: bytes, *, tls: bool) -> None:
             mine=(_VERSION, _VERSION),
             theirs=(data[6], data[6]),
         )
-    if data[7:] not in (b"T", b"P"):
+    theirs = data[7:]
+    if theirs not in (b"P", b"T", b"C"):
         raise ProtocolError("what came first was not the greeting of a roost node")
-    if (data[7:] == b"T") != tls:
-        raise AuthError("TLS is on at one end only: give both nodes a secret, or both none, and the same `tls` setting")
+    if theirs == _letter(tls, certified):
+        return
+    if certified or theirs == b"C":
+        raise AuthError(
+            "one end only demands certificates of a CA: set `tls_ca_file`, `tls_cert_file` and `tls_key_file` on both "
+            "nodes, or on none"
+        )
+    raise AuthError("TLS is on at one end only: give both nodes a secret, or both none, and the same `tls` setting")
