@@ -5,8 +5,10 @@ BIN := .venv/bin
 SEEDS ?= 2000
 INPUTS ?= 1000000
 SEED ?= 1
+RAY ?=
+comma := ,
 
-.PHONY: demo test test-packages bench soak fmt lint type docs clean
+.PHONY: demo test test-packages bench bench-peers soak fmt lint type docs clean
 
 demo: .venv/.installed
 	@$(BIN)/roost demo
@@ -18,7 +20,13 @@ test-packages: # what tests of cut networks need of a Debian system; without it 
 	@command -v ip >/dev/null && command -v tc >/dev/null || apt-get install -y --no-install-recommends iproute2
 
 bench: .venv/.dev
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(if $(RAY),--ray)
+
+bench-peers: .venv/.dev # what roost is measured beside, on a Debian system; RAY=1 for Ray, too, which is large
+	@command -v erlc >/dev/null || apt-get install -y --no-install-recommends erlang-base
+	@command -v redis-server >/dev/null || apt-get install -y --no-install-recommends redis-server
+	@command -v nats-server >/dev/null || apt-get install -y --no-install-recommends nats-server
+	$(BIN)/python -m pip install --quiet --editable '.[bench$(if $(RAY),$(comma)bench-ray)]'
 
 soak: .venv/.dev
 	$(BIN)/python -m tests.sim.soak --seeds $(SEEDS)
