@@ -138,9 +138,8 @@ async def test_one_thread_watches_a_loop_until_its_last_node_stops() -> None:
 @on_both_loops
 async def test_zero_switches_it_off() -> None:
     async with roost.Node("a", bind="127.0.0.1:0", profile="local", blocked_loop_seconds=0) as node:
-        spin(0.05)
         assert node.status()["blocked_loop"] is None
-        assert not threads()
+        await eventually(lambda: not threads())
 
 
 def test_a_loop_that_nobody_runs_is_not_blocked(caplog: pytest.LogCaptureFixture) -> None:
@@ -156,6 +155,7 @@ def test_a_loop_that_nobody_runs_is_not_blocked(caplog: pytest.LogCaptureFixture
 
 
 async def test_the_simulator_is_not_watched(cluster: roost.testing.Cluster) -> None:
+    before = threads()  # those of other tests may still be ending
     (node,) = await cluster.start(1)
     assert node.status()["blocked_loop"] is None
-    assert not threads()
+    assert set(threads()) <= set(before)
