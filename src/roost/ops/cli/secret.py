@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
-from roost.errors import RoostError
 from roost.net.keyring import new_secret
+from roost.ops.cli._files import write_new
 
 __all__ = ["register"]
 
@@ -31,24 +30,5 @@ def new(
     if out is None:
         typer.echo(new_secret())
         return
-    _write(out, new_secret())
+    write_new({out: f"{new_secret()}\n".encode()}, mode=0o600)
     typer.echo(f"{out} has a new secret; copy it to every node and name it there: secret_file = ...")
-
-
-def _write(path: str, secret: str) -> None:
-    """A new file that only its owner may read; one that exists is never touched."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError as error:
-        raise RoostError(f"{path} exists already, and stays as it is: remove it first or name another file") from error
-    except OSError as error:
-        raise RoostError(f"{path} cannot be made: {error.strerror}") from error
-    try:
-        with os.fdopen(descriptor, "w") as stream:
-            os.fchmod(descriptor, 0o600)  # an unusual umask may have taken even the owner's rights
-            stream.write(f"{secret}\n")
-            stream.flush()
-            os.fsync(descriptor)
-    except OSError as error:
-        os.unlink(path)
-        raise RoostError(f"{path} cannot be written: {error.strerror}") from error
