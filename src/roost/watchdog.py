@@ -39,7 +39,7 @@ BEATS = 4
 """In `blocked_loop_seconds`: a block is measured to a quarter of it."""
 HELD_SHARE = 0.2
 """Of `blocked_loop_seconds`: if the thread is late by more, it was kept from running; less is how machines are."""
-BUSY_SHARE = 0.1
+BUSY_SHARE = 0.05
 """Of the time of a block: who computed used so much processor time even on a crowded machine, who was stopped none."""
 LOOK_AGAIN_SECONDS = 1.0
 """How often the thread sees to it that a blocked loop still exists."""
@@ -162,8 +162,8 @@ class _Watchdog:
             self._unused = True
         else:
             what, place = self._look()
-            self._seen = what
-            if what and not held:  # else the reason may be another one, and the beat about to come
+            again, self._seen = bool(self._seen), what
+            if what and (again or not held):  # else the reason may be another one, and the beat about to come
                 self._named = what
                 self._look_at = now + LOOK_AGAIN_SECONDS
                 text = "%s: the event loop has been blocked for %.2f s by %s; it is at %s"
@@ -196,7 +196,7 @@ class _Watchdog:
         busy = BUSY_SHARE * gap.seconds
         if held == 0.0 or gap.thread_cpu >= busy:
             return seen or UNSEEN
-        if gap.process_cpu >= busy:
+        if gap.process_cpu - gap.thread_cpu >= busy:
             return OTHER_THREAD
         return seen if seen and held < gap.seconds / 2 else STILL
 
@@ -204,6 +204,8 @@ class _Watchdog:
         """Who is on the loop's stack, and where; ("", "") if nobody is."""
         stack = _stack(sys._current_frames().get(self._ident))
         inside = stack[: len(stack) - self._depth]
+        if any(frame.f_code is _Watchdog._beat.__code__ for frame in inside):
+            return "", ""  # it is over
         for kind in (_is_users, _is_ours, bool):
             frames = [frame for frame in inside if kind(frame)]
             if frames:
