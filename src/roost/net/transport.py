@@ -5,7 +5,11 @@ delivered, every later one of that link is not delivered either and the link is 
 two links. Who is at the other end is the handshake's business, one layer up; a transport that encrypts says with
 `binding` which certificate the link was bound to.
 
-A frame handed to `received` is only valid during the call: whoever keeps a part of it makes a copy.
+An owner that raises loses its link and nothing else does: ProtocolError is the other end's fault and logged as a
+warning, anything else is a mistake and logged as an error; either is what `closed` is then called with.
+
+A frame handed to `received` is only valid during the call: whoever keeps a part of it makes a copy. What an adapter
+must promise in full, and how that is tested: `docs/transports.md`.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Relay:
         self.still = False
         self.halves: dict[_Half, None] = {}
 
-    async def open(self, address: str) -> tuple[asyncio.AbstractServer, str]:
+    async def open(self, address: str) -> tuple[asyncio.Server, str]:
         """A server that passes on to `address`, and its own address."""
         host, port = parse_address(address)
         loop = asyncio.get_running_loop()
@@ -117,8 +117,9 @@ class _Half(asyncio.Protocol):
 
     def reset(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            bare: socket.socket = self._transport.get_extra_info("socket")
-            bare.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            bare: socket.socket | None = self._transport.get_extra_info("socket")
+            if bare is not None:  # else it is gone already
+                bare.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -138,7 +139,7 @@ class RelayedTransport:
     def __init__(self, transport: Transport, relay: Relay) -> None:
         self._transport = transport
         self._relay = relay
-        self._servers: list[asyncio.AbstractServer] = []
+        self._servers: list[asyncio.Server] = []
 
     async def listen(self, bind: str, accept: Callable[[Link], LinkOwner]) -> str:
         server, address = await self._relay.open(await self._transport.listen(bind, accept))
@@ -149,6 +150,13 @@ class RelayedTransport:
         return await self._transport.connect(address, own, seconds=seconds)
 
     async def close(self) -> None:
+        loop = asyncio.get_running_loop()
+        for server in self._servers:
+            # Before 3.12 the stdlib's loop leaks the socket of whoever connects in the very turn in which a server is
+            # closed (CPython issue 109564): let nobody in first, then let those who are in take their seats.
+            for listening in server.sockets:
+                loop.remove_reader(listening.fileno())
+        await asyncio.sleep(0)
         for server in self._servers:
             server.close()
         await self._transport.close()
