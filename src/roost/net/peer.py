@@ -221,6 +221,11 @@ class Peer(Outbound):
 
     def sweep(self, now: float) -> None:
         """End what is past its deadline, and tell the other end of callers that gave up."""
+        # Before the calls: the room that those leave would wake all who wait, and each but the first would wait anew.
+        for waiting, until, started in list(self._waiting):
+            if until <= now and not waiting.done():
+                text = f"{self.name} does not take what is sent to it"
+                waiting.set_exception(DeadlineExceeded(text, elapsed=now - started, may_have_run=False))
         ended = [number for number, (future, until, _) in self.pending.items() if until <= now or future.done()]
         if ended:
             unsent = self._unsent()
@@ -238,10 +243,6 @@ class Peer(Outbound):
                     future.set_exception(DeadlineExceeded(text, elapsed=elapsed, may_have_run=sent))
         for number in [number for number, (_, until) in self.running.items() if until <= now]:
             self.running.pop(number)[0].cancel()
-        for waiting, until, started in list(self._waiting):
-            if until <= now and not waiting.done():
-                text = f"{self.name} does not take what is sent to it"
-                waiting.set_exception(DeadlineExceeded(text, elapsed=now - started, may_have_run=False))
         while self._waiting and self._waiting[0][0].done():
             self._waiting.popleft()
 
