@@ -16,6 +16,8 @@ from benchmarks.processor import machine_seconds, processor_seconds
 
 __all__ = ["Measured", "Plan", "measure"]
 
+Entries = tuple[Entry, ...]
+
 
 class Plan(NamedTuple):
     """What to measure, and for how long."""
@@ -39,17 +41,17 @@ class Measured(NamedTuple):
     """How many cores other processes of this machine used meanwhile."""
 
 
-async def measure(plan: Plan, progress: Callable[[str], None]) -> Measured:
+async def measure(
+    plan: Plan, progress: Callable[[str], None], main: Entries = MAIN, fan_out: Entries = FAN_OUT
+) -> Measured:
     """First all contenders with one answering end, then those of the fan-out, which are many processes."""
     samples: dict[tuple[str, str], list[Sample]] = {}
     absent: dict[str, str] = {}
     failures: dict[str, str] = {}
     seconds = others = 0.0
-    phases: list[tuple[tuple[Entry, ...], tuple[str, ...]]] = [
-        (MAIN, tuple(job for job in plan.jobs if job != "fan-out"))
-    ]
+    phases = [(main, tuple(job for job in plan.jobs if job != "fan-out"))]
     if "fan-out" in plan.jobs:
-        phases.append((FAN_OUT, ("calls-64", "fan-out")))
+        phases.append((fan_out, ("calls-64", "fan-out")))
     for entries, jobs in phases:
         chosen = _chosen(entries, plan.peers, jobs, absent)
         progress(f"starting {', '.join(entry.name for entry in chosen)}")
@@ -63,9 +65,7 @@ async def measure(plan: Plan, progress: Callable[[str], None]) -> Measured:
     return Measured(samples, absent, failures, max(0.0, others / seconds))
 
 
-def _chosen(
-    entries: tuple[Entry, ...], peers: tuple[str, ...], jobs: tuple[str, ...], absent: dict[str, str]
-) -> list[Entry]:
+def _chosen(entries: Entries, peers: tuple[str, ...], jobs: tuple[str, ...], absent: dict[str, str]) -> list[Entry]:
     chosen = []
     for entry in entries:
         peer = entry.name.removesuffix("-fan-out")

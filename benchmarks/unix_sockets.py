@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import os
 import secrets
 import socket
@@ -22,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import bare_echo
-from benchmarks.driver import lines_of_input
+from benchmarks.driver import LARGE_IN_FLIGHT, lines_of_input
 from benchmarks.load import LARGE, Outcome, latency, throughput, warm_up
 
 __all__ = ["JOBS", "KINDS", "compare"]
@@ -33,19 +32,23 @@ KINDS = ("tcp", "unix")
 Job = Callable[[bare_echo.BareEcho, float], Awaitable[Outcome]]
 
 
-def _one(echo: bare_echo.BareEcho, seconds: float, payload: bytes) -> Awaitable[Outcome]:
-    return latency(echo.size, seconds, payload)
+def _one(payload: bytes) -> Job:
+    return lambda echo, seconds: latency(echo.size, seconds, payload)
 
 
-def _many(echo: bare_echo.BareEcho, seconds: float) -> Awaitable[Outcome]:
-    return throughput([echo.call], 64, seconds, SMALL)
+def _many(in_flight: int, payload: bytes) -> Job:
+    return lambda echo, seconds: throughput([echo.size], in_flight, seconds, payload)
 
 
 JOBS: dict[str, Job] = {
-    "150 B, one at a time": lambda echo, seconds: latency(echo.call, seconds, SMALL),
-    "150 B, 64 in flight": _many,
-    **{f"{name} one way, one at a time": functools.partial(_one, payload=payload) for name, payload in LARGE.items()},
+    "150 B, one at a time": _one(SMALL),
+    "150 B, 64 in flight": _many(64, SMALL),
+    "64 KiB, one at a time": _one(LARGE["64KiB"]),
+    "64 KiB, 8 in flight": _many(LARGE_IN_FLIGHT, LARGE["64KiB"]),
+    "1 MiB, one at a time": _one(LARGE["1MiB"]),
+    "1 MiB, 8 in flight": _many(LARGE_IN_FLIGHT, LARGE["1MiB"]),
 }
+"""The payload goes one way, its size comes back."""
 
 
 def _abstract(name: str) -> socket.socket:

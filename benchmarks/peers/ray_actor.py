@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import secrets
 from typing import Any
 
 from benchmarks.driver import calls_of, drive
@@ -35,6 +36,7 @@ async def _main() -> None:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else it leaves one in the user's home
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         asyncio.run(_main())
