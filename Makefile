@@ -28,6 +28,9 @@ bench-peers: .venv/.dev # what roost is measured beside, on a Debian system; RAY
 	@command -v nats-server >/dev/null || apt-get install -y --no-install-recommends nats-server
 	$(BIN)/python -m pip install --quiet --editable '.[bench$(if $(RAY),$(comma)bench-ray)]'
 
+scale: .venv/.dev
+	$(BIN)/python -m benchmarks.scale
+
 soak: .venv/.dev
 	$(BIN)/python -m tests.sim.soak --seeds $(SEEDS)
 	$(BIN)/python -m tests.wire.fuzz --inputs $(INPUTS) --seed $(SEED)
