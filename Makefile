@@ -8,7 +8,7 @@ SEED ?= 1
 RAY ?=
 comma := ,
 
-.PHONY: demo test test-packages bench bench-peers soak fmt lint type docs clean
+.PHONY: demo test test-packages bench bench-peers scale soak fmt lint type docs clean
 
 demo: .venv/.installed
 	@$(BIN)/roost demo
