@@ -92,9 +92,11 @@ class Switchboard:
         """Turn to this link if the sender has; else let through only what belongs to no stream."""
         for position, envelope in enumerate(envelopes):
             if isinstance(envelope, Stream) and envelope.number > peer.stream_in:
+                # Where no link was left, both ends may have opened one at once: each keeps to its own then.
+                turned = peer.inbound is not None
                 peer.stream_in = envelope.number
                 peer.inbound = session
-                if envelope.number > 1 and not peer.follow(session):
+                if envelope.number > 1 and not (turned and peer.follow(session)):
                     peer.restart_stream()
                 self._owner.flow(peer, envelope)
                 return envelopes[:position] + envelopes[position + 1 :]
