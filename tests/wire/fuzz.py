@@ -237,6 +237,7 @@ def run(inputs: int, seed: int, first: int = 0) -> Counter[str]:
             outcomes[(measured if number % MEASURED_EVERY == 0 else one)(rng)] += 1
         except Exception as error:
             error.add_note(f"python -m tests.wire.fuzz --seed {seed} --first {number} --inputs 1")
+            faulthandler.cancel_dump_traceback_later()
             raise
         finally:
             if number == first + inputs - 1:
