@@ -81,6 +81,25 @@ async def test_calls_of_the_tick_in_which_the_link_breaks_go_out_on_the_next_lin
     assert caught.value.may_have_run
 
 
+async def test_whoever_notices_a_deadline_first_the_error_says_how_long_the_call_took(cluster: Cluster) -> None:
+    a, b, c = await cluster.start(3)
+
+    @b.answer(Hang)
+    async def hang(letter: roost.Envelope[Hang]) -> None:
+        await asyncio.Event().wait()
+
+    other = asyncio.create_task(c.ask(b.name, Hang(), timeout=100.0))  # b looks at deadlines at moments of its own
+    noticed: list[str] = []
+    for round in range(12):
+        await cluster.sleep(0.007 * round)
+        with pytest.raises(roost.DeadlineExceeded) as caught:
+            await a.ask(b.name, Hang(), timeout=0.51)
+        assert 0.4 < caught.value.elapsed < 1.0
+        noticed.append("there" if "handler" in str(caught.value) else "here")
+    assert set(noticed) == {"there", "here"}
+    other.cancel()
+
+
 async def test_links_that_close_when_idle_fail_no_call(cluster: Cluster) -> None:
     a, b = await cluster.start(2, idle_seconds=0.2, probe_seconds=5.0, call_seconds=3.0)
     cluster.slow(b, 0.02)

@@ -113,7 +113,10 @@ class Switchboard:
             case Failure():
                 waiting = peer.pending.pop(envelope.id, None)
                 if waiting is not None and not waiting[0].done():
-                    waiting[0].set_exception(from_failure(envelope, peer.name))
+                    error = from_failure(envelope, peer.name)
+                    if isinstance(error, DeadlineExceeded):
+                        error.elapsed = self._runtime.monotonic() - waiting[2]
+                    waiting[0].set_exception(error)
             case Cancel():
                 running = peer.running.pop(envelope.id, None)
                 if running is not None:
