@@ -111,6 +111,67 @@ async def test_a_slow_reader_slows_its_sender_and_bounds_what_is_held(cluster: C
     await sender
 
 
+async def test_what_waited_for_the_first_link_counts_against_the_window(cluster: Cluster) -> None:
+    a, b = await two(cluster, inbox_messages_max=10)
+    inbox = b.inbox(Notice)
+    cluster.partition([a], [b])
+    cluster.reset_links(a)
+    await cluster.sleep(0.01)
+    for number in range(10):
+        await a.send(b.name, Notice(number))
+    cluster.heal()
+    sending = [asyncio.create_task(a.send(b.name, Notice(number))) for number in range(10, 15)]
+    await cluster.sleep(2.0)
+    assert len(inbox) == 10 and not any(task.done() for task in sending)
+    assert [(await anext(inbox)).body.number for _ in range(15)] == list(range(15))
+    await asyncio.gather(*sending)
+    assert b.status()["messages_dropped"] == 0
+
+
+async def test_links_that_keep_breaking_neither_widen_nor_narrow_the_window(cluster: Cluster) -> None:
+    a, b = await two(cluster, inbox_messages_max=20)
+    inbox = b.inbox(Notice)
+    got: list[int] = []
+
+    async def send() -> None:
+        for number in range(3000):
+            await a.send(b.name, Notice(number))
+
+    async def read() -> None:
+        async for letter in inbox:
+            got.append(letter.body.number)
+            if letter.body.number % 7 == 0:
+                await cluster.sleep(0.002)
+
+    sender, reader = asyncio.create_task(send()), asyncio.create_task(read())
+    resets = 0
+    while not sender.done():
+        await cluster.sleep(cluster.rng.uniform(0.001, 0.1))
+        assert len(inbox) <= 20
+        cluster.reset_links(cluster.rng.choice((a, b)))
+        resets += 1
+    await sender
+    await cluster.sleep(2.0)
+    assert resets > 10 and got == sorted(set(got)) and b.status()["messages_dropped"] == 0
+    already = len(got)
+    reader.cancel()
+    for number in range(20):  # the whole window is there again
+        async with asyncio.timeout(0.1):
+            await a.send(b.name, Notice(number))
+    await cluster.sleep(0.1)
+    assert (len(inbox), len(got)) == (20, already)
+
+
+async def test_a_kind_that_nobody_reads_stays_free_when_links_break(cluster: Cluster) -> None:
+    a, b = await two(cluster, inbox_messages_max=10)
+    for number in range(400):
+        async with asyncio.timeout(1.0):
+            await a.send(b.name, Unread("hello"))
+        if number % 9 == 0:
+            await cluster.sleep(0.0007)
+            cluster.reset_links(cluster.rng.choice((a, b)))
+
+
 async def test_a_sender_whose_receiver_never_reads_is_told_so(cluster: Cluster) -> None:
     a, b = await two(cluster, inbox_messages_max=10)
     b.inbox(Notice)

@@ -107,7 +107,7 @@ def batches() -> dict[str, list[Envelope]]:
         "cancel": Cancel(7),
         "stream": Stream(3),
         "credit": Credit("Notice", 64),
-        "credit-restart": Credit("Notice", -12),
+        "credit-restart": Credit("Notice", -12, 3),
         "bounced": Bounced("Notice", 1),
         "bye": Bye("idle"),
         "sent": Sent(123_456_789),

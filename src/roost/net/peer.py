@@ -10,6 +10,7 @@ A call that was written to a link that broke may have run; one that was never wr
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ class Peer(Outbound):
         "_pending_max",
         "_want_link",
         "address",
+        "carried",
         "connecting",
         "inbound",
         "pending",
@@ -77,6 +79,8 @@ class Peer(Outbound):
         self.inbound: Session | None = None
         self.stream_out = 0
         self.stream_in = 0
+        self.carried: Counter[tuple[str, str]] = Counter()
+        """The casts, by service and method, that were waiting when the present stream began, and so belong to it."""
         self.connecting: asyncio.Task[Any] | None = None
 
     def __repr__(self) -> str:
@@ -164,6 +168,7 @@ class Peer(Outbound):
     def _use(self, session: Session) -> None:
         self.outbound = session
         self.stream_out += 1
+        self.carried = Counter((each.service, each.method) for each in self._out if type(each) is Cast)
         session.link.write(encode_batch([Stream(self.stream_out)]))
         self._stalled = session.link.paused
         self.flush()

@@ -2,8 +2,8 @@
 
 Flow control. A sender may have `inbox_messages_max` messages of one kind unread at one receiver; the receiver gives
 credit as its readers take them, and beyond that `send` waits. So a slow reader slows its senders, holds a bounded
-number of messages, and delays nothing else on the link. After a link broke, the sender starts from nothing unread and
-the receiver tells it how many still are. All envelopes from one node to another count as one kind.
+number of messages, and delays nothing else on the link. After a link broke, the receiver tells the sender how many
+still are unread. All envelopes from one node to another count as one kind.
 
 Promises: at most once; in order for one kind from one node to one other (asks and sends travel on one stream, so what
 was issued first is handled first, as long as its handler does not suspend).
@@ -29,8 +29,8 @@ from roost.net.peer import Peer
 from roost.net.peers import Peers
 from roost.services.inbox import Accounts, Inbox
 from roost.services.members import Members
-from roost.services.outbox import ENVELOPE, Outbox
-from roost.services.windows import ENVELOPES, Windows
+from roost.services.outbox import Outbox
+from roost.services.windows import ENVELOPE, ENVELOPES, INBOX, Windows
 from roost.wire.protocol import Bounced, Call, Credit, Stream
 from roost.wire.values import decoder, encode
 
@@ -39,7 +39,7 @@ __all__ = ["Delivery", "Messaging"]
 log = logging.getLogger("roost.messages")
 
 R = TypeVar("R")
-ASK, INBOX = "ask", "inbox"
+ASK = "ask"
 NOTHING = b"\xc0"
 TIMEOUT_SECONDS_MAX = 1e7
 
@@ -182,7 +182,9 @@ class Messaging:
             found = self._inboxes[kind] = Inbox(kind, body, self._settings.inbox_messages_max, self._give_credit)
         elif found.body_type != body:
             todo = "read all of them as one type, or give a message class another tag"
-            raise ConfigError(f"what comes as {kind} is read as {found.body_type!r} already, not as {body!r}", todo=todo)
+            raise ConfigError(
+                f"what comes as {kind} is read as {found.body_type!r} already, not as {body!r}", todo=todo
+            )
         return found
 
     def answer(
@@ -277,20 +279,24 @@ class Messaging:
     def flow(self, peer: Peer, envelope: Credit | Bounced | Stream) -> None:
         """What the other end says about credit, bounces, and the start of a stream."""
         match envelope:
-            case Credit(kind=kind, count=count):
+            case Credit(kind=kind, count=count, stream=0):
                 self._windows.credit(peer, kind, count)
+            case Credit(kind=kind, count=count, stream=stream):
+                self._windows.restart(peer, kind, -count, stream)
             case Bounced(kind=kind, count=count):
                 self._windows.credit(peer, kind, count)
                 if (peer.name, kind) not in self._bounces_logged:
                     self._bounces_logged.add((peer.name, kind))
                     what = f"{kind} messages" if kind else "envelopes"
                     log.warning("%s drops %s: nobody reads them there (node.inbox)", peer.name, what)
-            case Stream():
+            case Stream(number=stream):
                 for accounts in self._accounts():
-                    peer.send(Credit(accounts.kind, -accounts.restart(peer.uid)), must=True)
+                    peer.send(Credit(accounts.kind, -accounts.restart(peer.uid), stream), must=True)
 
     def _accounts(self) -> list[Accounts]:
-        return [self._envelopes, *(inbox.accounts for inbox in self._inboxes.values() if inbox.kind != ENVELOPES)]
+        """Those of all kinds; that of envelopes is last, as `windows.py` wants it."""
+        kinds = [inbox.accounts for inbox in self._inboxes.values() if inbox.kind != ENVELOPES]
+        return [*kinds, self._envelopes]
 
     def _give_credit(self, uid: int, kind: str, count: int) -> None:
         peer = self._peers.by_uid.get(uid)

@@ -14,13 +14,12 @@ import msgspec
 from roost.errors import ConfigError, Unreachable
 from roost.messages import BROADCAST, Envelope, kind_of_body
 from roost.net.peer import Peer
-from roost.services.windows import ENVELOPES, Windows
+from roost.services.windows import ENVELOPE, ENVELOPES, Windows
 
-__all__ = ["ENVELOPE", "Outbox", "OutboxOwner"]
+__all__ = ["Outbox", "OutboxOwner"]
 
 log = logging.getLogger("roost.messages")
 
-ENVELOPE = "envelope"
 ID_MIN, ID_MAX = -(2**63), 2**64 - 1
 """What the wire has room for."""
 

@@ -105,10 +105,14 @@ class News(msgspec.Struct, array_like=True, tag=6, gc=False):
 
 
 class Credit(msgspec.Struct, array_like=True, tag=7, gc=False):
-    """`count` more messages of `kind` may be sent: that many were taken out of the inbox."""
+    """`count` more messages of `kind` may be sent: that many were taken out of the inbox.
+
+    With a `stream`, that one has just begun, and so many below zero were unread of those before it.
+    """
 
     kind: str
     count: int
+    stream: int = 0
 
 
 class Bounced(msgspec.Struct, array_like=True, tag=8, gc=False):
