@@ -20,10 +20,10 @@ from roost.messages import BROADCAST, Envelope, Message, Request
 from roost.node import Node
 from roost.services.inbox import Inbox
 from roost.services.kv import KV, KeyValuePartition
-from roost.services.members import Member, MemberDown, MemberEvent, MemberLeft, MemberSuspect, MemberUp
 from roost.services.messaging import Delivery
 from roost.services.outbox import Outbox
 from roost.services.partitions import Partition, Partitions
+from roost.services.watching import Member, MemberDown, MemberEvent, MemberLeft, MemberSuspect, MemberUp
 from roost.version import VERSION as __version__
 from roost.wire.values import register
 

@@ -20,11 +20,25 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True):
     """The membership timings of a profile."""
 
     probe_seconds: float
-    """A random member is probed this often. Longer: cheaper and slower to notice."""
+    """A random member is probed this often, times (local health + 1). Longer: cheaper and slower to notice.
+
+    The load is 2 messages a node and period whatever the size; the mean time to the first probe of a dead member is
+    1.6 periods, e / (e - 1).
+    """
     probe_timeout_seconds: float
-    """An answer is awaited so long before others are asked to probe: about three times the slowest round trip."""
+    """An answer is awaited so long before others are asked to probe, times (local health + 1).
+
+    About three times the slowest round trip, and half of `probe_seconds`, so that a probe fits into its period: it
+    lasts max(`probe_seconds`, 2 x `probe_timeout_seconds`). A node that is stepped later than by a tenth of it has
+    stood still; for each half of it its local health is worse by one.
+    """
     suspicion_seconds: float
-    """A silent member stays suspect so long before it is down: long enough for log2(n) probe periods of gossip."""
+    """A member that is silent for less is never down: the least time between an accusation and `down`.
+
+    With n live members the time is low = `suspicion_seconds` x max(1, log10(n)) once three more members accuse it (or
+    as many as there are), and 6 x low if nobody does; between them it falls with the logarithm of their number
+    (`core.suspicion`). Four periods or more: by then about four others have probed the member, whatever the size.
+    """
     refused_seconds: float
     """As `suspicion_seconds`, when its host refuses connections: the process is dead, short of a very fast restart."""
 
@@ -87,6 +101,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """When no seed answers for so long, the node starts on its own and keeps trying; the two sides merge later."""
     name_taken_seconds: float = 20.0
     """How long a newcomer waits for an older run of its name to be declared down before it gives up."""
+    admit_seconds: float = 20.0
+    """How long a newcomer waits for a member to reach it at its address before it gives up: 4 x `handshake_seconds`,
+    for three members that are asked and one that is asked again. If all say that they cannot, it gives up at once."""
+    flap_seconds: float = 30.0
+    """A member that comes back from down for the k-th time, k >= 2, rests for `flap_seconds` x 2 ** (k - 2), at most
+    10 x: it keeps out of the rings. Each 10 x `flap_seconds` in peace take one off k."""
     leave_seconds: float = 15.0
     """The limit of a graceful leave, hand-off included."""
     call_seconds: float = 5.0
@@ -169,6 +189,8 @@ class Options(TypedDict, total=False):
     forget_seconds: float
     form_alone_seconds: float
     name_taken_seconds: float
+    admit_seconds: float
+    flap_seconds: float
     leave_seconds: float
     call_seconds: float
     handshake_seconds: float

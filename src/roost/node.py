@@ -403,11 +403,14 @@ class Node:
             "cluster": self.settings.cluster,
             "version": VERSION,
             "settled": run.members.settled,
+            "local_health": run.members.local_health,
+            "loop_lag_seconds": run.members.loop_lag_seconds,
             "members": [
                 {
                     "name": member.name,
                     "uid": f"{member.uid:016x}",
                     "state": member.state,
+                    "resting": member.resting,
                     "address": member.address,
                     "zone": member.zone,
                     "roles": list(member.roles),

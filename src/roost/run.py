@@ -20,6 +20,7 @@ from roost.core.gossip import Entry, Gossip, Health
 from roost.core.hashing import seed_of
 from roost.core.membership import (
     ContactFailed,
+    Dialed,
     GoUp,
     LeaveAsked,
     LeaveDone,
@@ -130,6 +131,8 @@ class Run:
             forget_seconds=settings.forget_seconds,
             form_alone_seconds=settings.form_alone_seconds,
             name_taken_seconds=settings.name_taken_seconds,
+            admit_seconds=settings.admit_seconds,
+            flap_seconds=settings.flap_seconds,
         )
         self.members.start(core)
         await self._up
@@ -227,11 +230,27 @@ class Run:
     def _go_up(self) -> None:
         if not self._up.done():
             self.members.step(GoUp())
-            self._up.set_result(None)
 
     def _fail(self, error: Exception) -> None:
         if not self._up.done():
             self._up.set_exception(error)
+
+    def dial(self, uid: int, address: str) -> None:
+        async def dial() -> None:
+            self.members.step(Dialed(uid, await self.peers.dial(uid, address)))
+
+        self.runtime.spawn(dial(), name=f"dial {address}")
+
+    def not_reached(self, said: Sequence[tuple[str, str]]) -> None:
+        address = self.members.me.address
+        answers = "; ".join(f"{name}: {reason}" for name, reason in said)
+        self._fail(
+            Unreachable(
+                f"{self.name} has joined, but no member can reach it at {address}, which it advertises ({answers}): "
+                f"set `advertise` to a host:port that the members can connect to, and open that port for them",
+                node=self.name,
+            )
+        )
 
     def name_taken(self, holder: Entry) -> None:
         error = NameTaken(
@@ -247,6 +266,8 @@ class Run:
     def member_changed(self, before: Entry | None, after: Entry, *, forgotten: bool) -> None:
         gone = forgotten or after.state == "left" or after.health == Health.DOWN
         if after.uid == self.uid:
+            if after.state == "up" and not self._up.done():
+                self._up.set_result(None)
             return
         self.messaging.member_changed(after.name, after.uid, gone=gone)
         for service, digest in after.services.items():

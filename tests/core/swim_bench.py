@@ -6,7 +6,19 @@ import random
 from typing import TypeVar
 
 from roost.config import PROFILES
-from roost.core.gossip import Ack, Entry, Gossip, Health, Nack, Ping, PingRequest, State, Sync
+from roost.core.gossip import (
+    Ack,
+    Entry,
+    Gossip,
+    Health,
+    Nack,
+    Ping,
+    PingRequest,
+    ReachAnswer,
+    ReachRequest,
+    State,
+    Sync,
+)
 from roost.core.membership import (
     Effect,
     Event,
@@ -14,6 +26,7 @@ from roost.core.membership import (
     GoUp,
     LeaveAsked,
     LeaveDone,
+    LinkOpened,
     Membership,
     Received,
     SendGossip,
@@ -26,7 +39,7 @@ from tests.core.swim_runner import entry
 __all__ = ["FRIEND", "SUBJECT", "Bench"]
 
 FRIEND, SUBJECT = 2, 3
-G = TypeVar("G", Ping, Ack, PingRequest, Nack, Sync)
+G = TypeVar("G", Ping, Ack, PingRequest, Nack, Sync, ReachRequest, ReachAnswer)
 
 
 class Bench:
@@ -45,10 +58,14 @@ class Bench:
             forget_seconds=100.0,
             form_alone_seconds=3.0,
             name_taken_seconds=20.0,
+            admit_seconds=20.0,
+            flap_seconds=30.0,
         )
         self.give(Tick())
         if own != "joining":
             self.give(GoUp())
+        else:
+            self.give(LinkOpened(FRIEND, "friend", "friend:1"))
         if alone:
             return
         self.hear(entry("friend", FRIEND, state="up"))

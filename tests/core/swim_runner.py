@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from roost.core.gossip import Entry, Health
-from roost.core.membership import Event, MemberChanged, Membership
+from roost.core.membership import Event, MemberChanged, Membership, NotReached
 
 __all__ = ["Runner", "entry"]
 
@@ -29,6 +29,7 @@ class Runner:
     changes: list[tuple[float, MemberChanged]] = field(default_factory=list)
     joined_at: float | None = None
     conflict: Entry | None = None
+    not_reached: NotReached | None = None
     sent: int = 0
     sent_bytes: int = 0
     wake: float = 0.0

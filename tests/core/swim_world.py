@@ -19,6 +19,8 @@ from roost.core.gossip import Gossip, Health
 from roost.core.membership import (
     Contact,
     ContactFailed,
+    Dial,
+    Dialed,
     Effect,
     Event,
     GoUp,
@@ -30,6 +32,7 @@ from roost.core.membership import (
     MemberChanged,
     Membership,
     NameConflict,
+    NotReached,
     Received,
     SendGossip,
     SettledChanged,
@@ -100,6 +103,8 @@ class World:
             forget_seconds=forget_seconds,
             form_alone_seconds=3.0,
             name_taken_seconds=20.0,
+            admit_seconds=20.0,
+            flap_seconds=30.0,
         )
         runner = Runner(machine, ready_seconds=ready_seconds, seen={uid: me})
         self.runners[uid] = runner
@@ -285,6 +290,8 @@ class World:
                 self._send(runner, effect)
             case Contact(address=address):
                 self._connect(runner, address, 0, None)
+            case Dial(uid=uid, address=address):
+                self._dial(runner, uid, address)
             case Joined():
                 assert runner.joined_at is None
                 runner.joined_at = self.now
@@ -293,6 +300,9 @@ class World:
                 self._changed(runner, effect)
             case NameConflict(holder=holder):
                 runner.conflict = holder
+                self.stop(runner)
+            case NotReached():
+                runner.not_reached = effect
                 self.stop(runner)
             case SettledChanged(settled=settled):
                 assert settled == runner.machine.settled
@@ -358,7 +368,7 @@ class World:
             self.give(runner, LinkOpened(peer.uid, peer.name, peer.address, address))
             if uid and peer.uid != uid:
                 fail(True)
-            elif message is not None:
+            elif message is not None and (runner.uid, peer.uid) in self._links:
                 self._deliver(runner, peer, message)
 
         if cut or (hosts and hosts[-1].state in ("blocked", "frozen")):
@@ -367,6 +377,24 @@ class World:
             self._later(self._delay(), lambda: fail(True))
         else:
             self._later(2 * self._delay(), answer)
+
+    def _dial(self, runner: Runner, uid: int, address: str) -> None:
+        """A link of its own, closed again at once: it only shows whether there can be one."""
+        peer = self.runners[uid]
+        there, back = (runner.address, address), (address, runner.address)
+        silent = there in self.cuts or back in self.cuts or peer.state in ("blocked", "frozen")
+
+        def end() -> None:
+            if silent:
+                reason = "no answer in time"
+            elif there in self.deaf or peer.state != "running" or peer.address != address:
+                reason = "connection refused"
+            else:
+                reason = ""
+                self.give(peer, LinkOpened(runner.uid, runner.name, runner.address))
+            self.give(runner, Dialed(uid, reason))
+
+        self._later(CONNECT_SECONDS if silent else 2 * self._delay(), end)
 
     def _linked(self, runner: Runner) -> list[Runner]:
         return [self.runners[b] for a, b in self._links if a == runner.uid]

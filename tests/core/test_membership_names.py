@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from roost.core.gossip import Ping, Sync
+from roost.core.gossip import Ack, Ping, Sync
 from roost.core.membership import GoUp, NameConflict, Received, SendGossip
 from tests.core.swim_runner import Runner, entry
 from tests.core.swim_world import World
@@ -151,3 +151,30 @@ def test_two_nodes_of_one_name_that_start_together_leave_exactly_one(seed: int) 
     other = world.start("twin", "base", address="other:1")
     world.until(lambda: other.conflict is not None, 30.0)
     world.until(lambda: world.agree([base, one]), 10.0)
+
+
+@pytest.mark.parametrize("how", ["crash", "freeze"])
+def test_stale_news_of_an_older_run_stops_nobody_who_is_up(how: str) -> None:
+    world = World(10)
+    nodes = world.cluster(3)
+    ghost = world.start("n1", address="elsewhere:1", started=1)
+    world.run(0.1)
+    getattr(world, how)(ghost)
+    since = world.now
+    world.give(nodes[1], Received(nodes[0].uid, Ack(0, [ghost.machine.me], [])))
+    assert knows(nodes[1], ghost.uid)
+    world.until(lambda: world.health(ghost, nodes[1]) == "down", 60.0)
+    world.until(lambda: world.agree(nodes), 60.0)
+    assert nodes[1].conflict is None
+    assert not any(node.name in other.went_down(since) for node in nodes[:1] for other in nodes)
+
+
+def test_an_older_run_that_only_others_can_reach_is_confirmed_by_them() -> None:
+    world = World(11)
+    nodes = world.cluster(3)
+    older = world.start("n1", address="elsewhere:1", started=1)
+    world.run(0.1)
+    world.cut([nodes[1]], [older])
+    world.give(nodes[1], Received(nodes[0].uid, Ack(0, [older.machine.me], [])))
+    assert nodes[1].conflict is None
+    world.until(lambda: nodes[1].conflict is not None, 5.0)

@@ -43,7 +43,7 @@ def test_a_killed_process_is_down_everywhere_within_a_second_and_returns_as_a_ne
     killed = scene.when("c is killed")
     assert downs(scene) == {("a", "c"), ("b", "c"), ("d", "c")}
     assert all(killed + LAN.refused_seconds <= one.at < killed + 1.0 for one in scene.seen("down"))
-    assert scene.states["c2"] == "a:up b:up c2:up d:up"
+    assert scene.states["c2"] == "a:up b:up c:down c2:up d:up"
     assert scene.states["a"] == scene.states["b"] == scene.states["d"] == "a:up b:up c:down c2:up d:up"
 
 

@@ -1,9 +1,10 @@
 """How a node gets in: joined, then up; or kept waiting, or turned away, by an older run of its name.
 
 A node has joined once it has merged another's view, or has no seed to ask, or nobody answered for
-`form_alone_seconds`. It goes up when its services are ready as well. While an older run of its name is live it does
-neither: still joining, it looks again every period and gives up after `name_taken_seconds`; already up (two clusters
-have met), it gives up at once.
+`form_alone_seconds`. It goes up when its services are ready as well, and a member has reached it (`Reaching`). While an
+older run of its name is live it does neither: still joining, it looks again every period and gives up after
+`name_taken_seconds`; already up (two clusters have met), it gives up as soon as that run has been heard of at first
+hand, since the news of it may be stale.
 
 Invariant: a node that goes up knows of no older live run of its name.
 """
@@ -23,6 +24,7 @@ class Admission:
     """One node's way in."""
 
     __slots__ = (
+        "_confirmed",
         "_form_alone_at",
         "_give_up_at",
         "_name_taken_seconds",
@@ -43,6 +45,8 @@ class Admission:
         self._name_taken_seconds = name_taken_seconds
         self._give_up_at = self._retry_at = math.inf
         """While an older run holds the name: when to give it up, when to look again."""
+        self._confirmed = 0
+        """The older run that was found alive while this node was up."""
         self.joined = False
         self.ready = False
         """The services are ready."""
@@ -62,11 +66,23 @@ class Admission:
         holder = self._roster.older_run()
         if holder is None or self._state in ("leaving", "left"):
             self._give_up_at = self._retry_at = math.inf
+            self._confirmed = 0
             return None
         if self._state == "joining" and not self._waiting:
             self._give_up_at = now + self._name_taken_seconds
             self._retry_at = now + self._retry_seconds
-        return holder if self._state == "up" or now >= self._give_up_at else None
+        certain = holder.uid == self._confirmed if self._state == "up" else now >= self._give_up_at
+        return holder if certain else None
+
+    def questioned(self) -> Entry | None:
+        """The older run of the own name that has to be probed: this node is up and must know for certain."""
+        return self._roster.older_run() if self._state == "up" else None
+
+    def found_alive(self, uid: int) -> None:
+        """Something of that member itself has come, or somebody has just reached it."""
+        holder = self.questioned()
+        if holder is not None and holder.uid == uid:
+            self._confirmed = uid
 
     def look_again(self, now: float) -> bool:
         """Whether to ask somebody now how it is with the name."""
@@ -75,13 +91,13 @@ class Admission:
         self._retry_at = now + self._retry_seconds
         return True
 
-    def join(self, now: float, *, seeded: bool) -> bool:
+    def join(self, now: float, *, seeded: bool, reached: bool) -> bool:
         """Go as far in as is possible now; whether the node has just joined."""
         if self._state != "joining" or self._waiting:
             return False
         joined = not self.joined and (self.synced or not seeded or now >= self._form_alone_at)
         self.joined = self.joined or joined
-        if self.joined and self.ready:
+        if self.joined and self.ready and reached:
             self._roster.change_me(Trigger.GO_UP)
         return joined
 
@@ -100,5 +116,6 @@ class Admission:
 
     def check(self) -> None:
         """Assert the invariants."""
-        assert self._state != "up" or self._roster.older_run() is None
+        holder = self.questioned()
+        assert holder is None or holder.uid != self._confirmed, "a name that is known to be another's"
         assert self._waiting == (self._retry_at != math.inf)

@@ -18,9 +18,24 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 
 from roost.core.dissemination import Rumours, tellings_max
-from roost.core.gossip import Ack, Doubt, Entry, Gossip, Health, Nack, Ping, PingRequest, Report, Sync
+from roost.core.gossip import (
+    Ack,
+    Doubt,
+    Entry,
+    Gone,
+    Gossip,
+    Health,
+    Nack,
+    Ping,
+    PingRequest,
+    ReachAnswer,
+    ReachRequest,
+    Report,
+    Sync,
+)
 from roost.core.membership_events import Effect, SendGossip
 from roost.core.suspicion import Suspicions
 from roost.core.view import View
@@ -42,6 +57,7 @@ class Herald:
 
     __slots__ = (
         "_effects",
+        "_gone",
         "_report_due",
         "_rng",
         "_round_due",
@@ -58,6 +74,7 @@ class Herald:
         view: View,
         suspicions: Suspicions,
         effects: list[Effect],
+        gone: Callable[[], list[Gone]],
         *,
         probe_seconds: float,
         rng: random.Random,
@@ -66,6 +83,7 @@ class Herald:
         self._view = view
         self._suspicions = suspicions
         self._effects = effects
+        self._gone = gone
         self._rng = rng
         self._round_seconds = ROUND_SHARE * probe_seconds
         self._round_due = self._report_due = now
@@ -114,12 +132,21 @@ class Herald:
         """All entries and reports; with `answer` the other's are asked for."""
         entries = self._view.sorted()
         reports = [report for entry in entries if (report := self._view.reports.get(entry.uid)) is not None]
-        self._send(uid, Sync(answer, entries, reports, self._doubts(entries)))
+        self._send(uid, Sync(answer, entries, reports, self._doubts(entries), self._gone()))
+
+    def send_reach_request(self, uid: int, number: int) -> None:
+        self._send(uid, ReachRequest(number))
+
+    def send_reach_answer(self, uid: int, number: int, reason: str) -> None:
+        self._send(uid, ReachAnswer(number, reason))
+
+    def address_of(self, uid: int) -> str:
+        """Where the node listens, as far as it is known."""
+        entry = self._view.entries.get(uid)
+        return entry.address if entry is not None else self._strangers.get(uid, "")
 
     def _send(self, uid: int, message: Gossip) -> None:
-        entry = self._view.entries.get(uid)
-        address = entry.address if entry is not None else self._strangers.get(uid, "")
-        self._effects.append(SendGossip(uid, address, message))
+        self._effects.append(SendGossip(uid, self.address_of(uid), message))
 
     def _doubts(self, entries: list[Entry]) -> list[Doubt]:
         suspects = (entry.uid for entry in entries if entry.uid in self._suspicions)

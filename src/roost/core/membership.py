@@ -28,12 +28,15 @@ from roost.config import Timings
 from roost.core.admission import Admission
 from roost.core.comparing import Comparing
 from roost.core.contacts import Contacts
-from roost.core.gossip import Ack, Entry, Gossip, Health, Nack, Ping, PingRequest, ReachAnswer, ReachRequest, Sync
+from roost.core.flapping import Flapping
+from roost.core.gossip import Ack, Entry, Gone, Gossip, Health, Nack, Ping, PingRequest, ReachAnswer, ReachRequest, Sync
 from roost.core.herald import Herald
 from roost.core.local_health import LocalHealth
 from roost.core.membership_events import (
     Contact,
     ContactFailed,
+    Dial,
+    Dialed,
     Effect,
     Event,
     Forget,
@@ -45,6 +48,7 @@ from roost.core.membership_events import (
     LinkOpened,
     MemberChanged,
     NameConflict,
+    NotReached,
     Received,
     SelfChanged,
     SendGossip,
@@ -52,6 +56,7 @@ from roost.core.membership_events import (
     Tick,
 )
 from roost.core.probing import Probing
+from roost.core.reaching import Dials, Reaching
 from roost.core.roster import Roster
 from roost.core.stillness import Stillness
 from roost.core.suspicion import Suspicions
@@ -61,6 +66,8 @@ from roost.core.view import View, is_live
 __all__ = [
     "Contact",
     "ContactFailed",
+    "Dial",
+    "Dialed",
     "Effect",
     "Event",
     "Forget",
@@ -73,6 +80,7 @@ __all__ = [
     "MemberChanged",
     "Membership",
     "NameConflict",
+    "NotReached",
     "Received",
     "SelfChanged",
     "SendGossip",
@@ -101,6 +109,8 @@ class Membership:
         forget_seconds: float,
         form_alone_seconds: float,
         name_taken_seconds: float,
+        admit_seconds: float,
+        flap_seconds: float,
     ) -> None:
         self._timings = timings
         self._rng = rng
@@ -112,7 +122,13 @@ class Membership:
         self._stillness = Stillness(timings.probe_timeout_seconds)
         self._suspicions = Suspicions(timings.suspicion_seconds)
         self._herald = Herald(
-            self._view, self._suspicions, self._effects, probe_seconds=timings.probe_seconds, rng=rng, now=now
+            self._view,
+            self._suspicions,
+            self._effects,
+            self._gone,
+            probe_seconds=timings.probe_seconds,
+            rng=rng,
+            now=now,
         )
         self._roster = Roster(
             self._view, self._herald, self._suspicions, self, suspicion_seconds=timings.suspicion_seconds
@@ -126,7 +142,12 @@ class Membership:
             form_alone_at=now + form_alone_seconds,
             name_taken_seconds=name_taken_seconds,
         )
-        self._resting = False
+        self._reaching = Reaching(rng, retry_seconds=timings.probe_seconds, admit_seconds=admit_seconds)
+        self._dials = Dials()
+        self._flapping = Flapping(flap_seconds)
+        self._seen_first = 0
+        """Whose view was merged first."""
+        self._ended = False
         self.settled = False
         self.wake_at = now
 
@@ -159,20 +180,21 @@ class Membership:
 
     def step(self, event: Event, now: float) -> list[Effect]:
         """Take in an event, do what is due, and return what the shell has to do, in order."""
-        if self._resting:
+        if self._ended:
             return []
         self._now = max(now, self._now)
         late = self._stillness.note(self._now, self.wake_at)
         if late:
             self._stood_still(late)
         self._take(event)
-        if not self._resting:
+        if not self._ended:
+            self._question_holder()
             self._do_due()
             self._admit()
-        if not self._resting:
+        if not self._ended:
             self._herald.tick(self._now)
             self._note_digest()
-        self.wake_at = self._now + IDLE_SECONDS if self._resting else self._next_wake()
+        self.wake_at = self._now + IDLE_SECONDS if self._ended else self._next_wake()
         effects = list(self._effects)
         self._effects.clear()
         return effects
@@ -182,6 +204,7 @@ class Membership:
         self._probing.move(seconds)
         self._roster.move(seconds)
         self._admission.move(seconds)
+        self._reaching.move(seconds)
 
     def _take(self, event: Event) -> None:
         match event:
@@ -197,6 +220,10 @@ class Membership:
                 awaited = self._probing.contact_failed(event.uid, event.refused, self._now)
                 if event.refused and not awaited:
                     self._hint(event.uid)
+            case Dialed():
+                number = self._dials.end(event.uid)
+                if number is not None:
+                    self._herald.send_reach_answer(event.uid, number, event.reason)
             case GoUp():
                 self._admission.ready = True
             case SelfChanged():
@@ -221,7 +248,9 @@ class Membership:
             self._contacts.is_self(event.dialed)
             return
         self._contacts.known_as(event.dialed, event.address)
-        self._probing.sign_of_life(uid)
+        self._found_alive(uid)
+        if not event.dialed:
+            self._reaching.opened_by(uid)
         known = self.get(uid)
         if known is None:
             self._herald.meet(uid, event.address)
@@ -232,9 +261,9 @@ class Membership:
 
     def _receive(self, source: int, message: Gossip) -> None:
         incarnation = self.me.incarnation
-        self._probing.sign_of_life(source)
         if not isinstance(message, ReachRequest | ReachAnswer):
             self._merge(source, message)
+        self._found_alive(source)
         match message:
             case Ping():
                 self._herald.send_ack(source, message.number)
@@ -246,8 +275,15 @@ class Membership:
                 self._probing.nacked(message.number, source, message.refused)
             case Sync():
                 self._admission.synced = True
+                self._seen_first = self._seen_first or source
                 if message.answer:
                     self._herald.send_view(source, answer=False)
+            case ReachRequest():
+                address = self._herald.address_of(source)
+                if address and self._dials.begin(source, message.number):
+                    self._effects.append(Dial(source, address))
+            case ReachAnswer():
+                self._reaching.answered(source, message.number, message.reason)
         if self.me.incarnation != incarnation and not isinstance(message, Ping):
             self._herald.send_news(source)
         if not isinstance(message, Sync):
@@ -257,8 +293,9 @@ class Membership:
         roster = self._roster
         alone = not self._view.live_others()
         whole = isinstance(message, Sync)
+        gone = {one.uid: one.seconds for one in message.gone} if isinstance(message, Sync) else {}
         for entry in message.entries:
-            roster.learn(entry, source, whole=whole, now=self._now)
+            roster.learn(entry, source, whole=whole, now=self._now, gone_seconds=gone.get(entry.uid))
         for doubt in message.doubts:
             roster.hear_doubt(doubt)
         for report in message.reports:
@@ -274,6 +311,21 @@ class Membership:
         else:
             reachable = target is not None and target.state != "left"
             self._probing.relay(requester, message.number, message.target, reachable=reachable, now=self._now)
+
+    def _found_alive(self, uid: int) -> None:
+        self._probing.sign_of_life(uid)
+        self._admission.found_alive(uid)
+
+    def _gone(self) -> list[Gone]:
+        entries = self._view.entries
+        return [
+            Gone(uid, self._now - since) for uid, since in self._roster.gone.items() if entries[uid].state != "left"
+        ]
+
+    def _question_holder(self) -> None:
+        holder = self._admission.questioned()
+        if holder is not None and holder.uid not in self._probing.probes:
+            self._probing.hint(holder.uid, self._now)
 
     def _hint(self, uid: int) -> None:
         entry = self.get(uid)
@@ -296,6 +348,8 @@ class Membership:
             for address in self._contacts.tick(now, addresses):
                 self._effects.append(Contact(address))
         self._comparing.tick(now)
+        if self._flapping.rested(now):
+            roster.change_me(Trigger.SELF_CHANGED, {"resting": False})
 
     def _suspicion_ends(self) -> dict[int, float]:
         return self._suspicions.ends(len(self._view.live_others()))
@@ -305,11 +359,22 @@ class Membership:
         holder = admission.yield_to(now)
         if holder is not None:
             self._effects.append(NameConflict(holder))
-            self._rest()
+            self._end()
             return
         if admission.look_again(now):
             self._herald.send_view(self._rng.choice(self._view.live_others()), answer=True)
-        if admission.join(now, seeded=self._contacts.seeded):
+        live = self._view.live_others()
+        if self.me.state == "joining" and admission.joined:
+            asked = self._reaching.look(live, now, first=self._seen_first)
+            if asked is not None:
+                self._herald.send_reach_request(*asked)
+            said = self._reaching.failed(live, now)
+            if said is not None:
+                names = [(known.name if (known := self.get(uid)) else "?", reason) for uid, reason in said.items()]
+                self._effects.append(NotReached(names))
+                self._end()
+                return
+        if admission.join(now, seeded=self._contacts.seeded, reached=self._reaching.reached or not live):
             self._effects.append(Joined())
 
     def _note_digest(self) -> None:
@@ -327,7 +392,9 @@ class Membership:
         wake = min(self._probing.wake_at, *self._suspicion_ends().values(), math.inf)
         wake = max(wake, self._stillness.held_until)
         wake = min(wake, self._now + IDLE_SECONDS, self._contacts.wake_at, self._herald.wake_at)
-        wake = min(wake, self._comparing.wake_at, self._admission.wake_at)
+        wake = min(wake, self._comparing.wake_at, self._admission.wake_at, self._flapping.rests_until)
+        if self.me.state == "joining":
+            wake = min(wake, self._reaching.wake_at)
         if roster.gone:
             wake = min(wake, next(iter(roster.gone.values())) + self._forget_seconds)
         return wake
@@ -337,10 +404,10 @@ class Membership:
             live = self._view.live_others()
             for uid in live if len(live) <= LEAVE_TOLD_MAX else self._rng.sample(live, LEAVE_TOLD_MAX):
                 self._herald.send_last_word(uid)
-            self._rest()
+            self._end()
 
-    def _rest(self) -> None:
-        self._resting = True
+    def _end(self) -> None:
+        self._ended = True
         self._herald.rest()
 
     # what the parts ask for: `ProbingOwner`, `RosterOwner`
@@ -357,7 +424,7 @@ class Membership:
             self._herald.send_ping(uid, 0)
 
     def probe_succeeded(self, uid: int) -> None:
-        pass
+        self._admission.found_alive(uid)
 
     def changed(self, before: Entry | None, after: Entry, *, forgotten: bool) -> None:
         self._effects.append(MemberChanged(before, after, forgotten))
@@ -382,9 +449,12 @@ class Membership:
     def barred(self, entry: Entry) -> None:
         self._herald.send_accusation(entry)
 
-    def accused(self, health: Health, *, mutual: bool) -> Mapping[str, object]:
+    def accused(self) -> None:
         self._health.worse()
-        return {}
+
+    def fell(self, *, mutual: bool) -> Mapping[str, object]:
+        counts = not mutual and self.me.state == "up"
+        return {"resting": True} if counts and self._flapping.came_back(self._now) else {}
 
     def check(self) -> None:
         """Assert the invariants."""
@@ -393,11 +463,13 @@ class Membership:
         self._probing.check()
         down = [entry.uid for entry in self.entries() if entry.state != "left" and entry.health == Health.DOWN]
         self._contacts.check(down)
-        if not self._resting:
+        if not self._ended:
             self._admission.check()
         assert not self._effects
-        assert self._resting or self.settled == self._is_settled()
+        assert self._ended or self.settled == self._is_settled()
         assert self.wake_at > self._now, "a wake-up that makes no progress"
-        self._comparing.check()
-        self._health.check()
+        for part in (self._comparing, self._health, self._reaching, self._dials):
+            part.check()
+        self._flapping.check(self._now)
+        assert self.me.resting == self._flapping.rests or self._ended
         self._stillness.check(self._now)

@@ -6,7 +6,7 @@ inform. The shell gives events in the order in which they happened and carries e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from roost.core.gossip import Entry, Gossip
@@ -14,6 +14,8 @@ from roost.core.gossip import Entry, Gossip
 __all__ = [
     "Contact",
     "ContactFailed",
+    "Dial",
+    "Dialed",
     "Effect",
     "Event",
     "Forget",
@@ -25,6 +27,7 @@ __all__ = [
     "LinkOpened",
     "MemberChanged",
     "NameConflict",
+    "NotReached",
     "Received",
     "SelfChanged",
     "SendGossip",
@@ -82,6 +85,14 @@ class ContactFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Dialed:
+    """What `Dial` wanted is done: a fresh link was opened, if `reason` is empty; or why it could not be."""
+
+    uid: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class SelfChanged:
     """New values for fields of the own entry: `services`, `weight`, `zone`, `roles`, `address`, `application`."""
 
@@ -110,7 +121,19 @@ class Forget:
     name: str
 
 
-Event = Tick | Received | LinkOpened | LinkLost | ContactFailed | SelfChanged | GoUp | LeaveAsked | LeaveDone | Forget
+Event = (
+    Tick
+    | Received
+    | LinkOpened
+    | LinkLost
+    | ContactFailed
+    | Dialed
+    | SelfChanged
+    | GoUp
+    | LeaveAsked
+    | LeaveDone
+    | Forget
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +152,14 @@ class SendGossip:
 class Contact:
     """Open a link to whoever listens at `address`."""
 
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Open a fresh link to the node `uid` at `address`, whether there is one or not. Answered with `Dialed`."""
+
+    uid: int
     address: str
 
 
@@ -161,4 +192,12 @@ class NameConflict:
     holder: Entry
 
 
-Effect = SendGossip | Contact | Joined | MemberChanged | SettledChanged | NameConflict
+@dataclass(frozen=True, slots=True)
+class NotReached:
+    """No member can reach this node at its address: its start has failed. The machine rests afterwards."""
+
+    said: Sequence[tuple[str, str]]
+    """Who was asked, by name, and what it said."""
+
+
+Effect = SendGossip | Contact | Dial | Joined | MemberChanged | SettledChanged | NameConflict | NotReached

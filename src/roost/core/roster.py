@@ -18,6 +18,7 @@ no two live members of one name but for the node's own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -42,13 +43,14 @@ class RosterOwner(Protocol):
     def went(self, entry: Entry, *, forgotten: bool) -> None: ...
     def doubted(self, uid: int) -> None: ...
     def barred(self, entry: Entry) -> None: ...
-    def accused(self, health: Health, *, mutual: bool) -> Mapping[str, object]: ...
+    def accused(self) -> None: ...
+    def fell(self, *, mutual: bool) -> Mapping[str, object]: ...
 
 
 class Roster:
     """The view with all that hangs on its entries."""
 
-    __slots__ = ("_herald", "_live_since", "_owner", "_suspicion_seconds", "gone", "suspicions", "view")
+    __slots__ = ("_fell", "_herald", "_live_since", "_owner", "_suspicion_seconds", "gone", "suspicions", "view")
 
     def __init__(
         self, view: View, herald: Herald, suspicions: Suspicions, owner: RosterOwner, *, suspicion_seconds: float
@@ -58,14 +60,19 @@ class Roster:
         self._suspicion_seconds = suspicion_seconds
         self.view = view
         self._live_since: dict[int, float] = {}
+        self._fell = 0
+        """The own incarnation when this node last heard that it is taken for down: older claims are the same fall."""
         self.suspicions = suspicions
         self.gone: dict[int, float] = {}
         """Since when each member is down or has left, earliest first."""
 
     # what others say
 
-    def learn(self, entry: Entry, source: int, *, whole: bool, now: float) -> None:
-        """Take in an entry that `source` sent; `whole`: as a part of its whole view."""
+    def learn(self, entry: Entry, source: int, *, whole: bool, now: float, gone_seconds: float | None = None) -> None:
+        """Take in an entry that `source` sent; `whole`: as a part of its whole view.
+
+        `gone_seconds`: for so long the member has been down for `source`.
+        """
         view = self.view
         if not is_valid(entry):
             return
@@ -80,7 +87,7 @@ class Roster:
         doubted = False
         if known is None:
             if not is_live(entry):
-                view.mark(entry)
+                self._learn_of_the_gone(entry, now, gone_seconds)
                 return
         else:
             told = TOLD[standing_of(entry)]
@@ -96,6 +103,18 @@ class Roster:
             self._put(named, now)
         if doubted:
             self._owner.doubted(entry.uid)
+
+    def _learn_of_the_gone(self, entry: Entry, now: float, gone_seconds: float | None) -> None:
+        """A stranger is down or has left. Only a joiner enters it, if it is down, and forgets it with the others."""
+        joiner = self.view.me.state == "joining" and entry.state != "left"
+        if not joiner or gone_seconds is None or not 0 <= gone_seconds < math.inf:
+            self.view.mark(entry)
+            return
+        self.view.put(entry)
+        self.gone[entry.uid] = now - gone_seconds
+        self.gone = dict(sorted(self.gone.items(), key=lambda one: one[1]))
+        self._owner.went(entry, forgotten=False)
+        self._tell(None, entry)
 
     def hear(self, report: Report) -> None:
         """Take in a report of what a member's view is."""
@@ -117,8 +136,13 @@ class Roster:
         if not same_run or entry.state == "left":
             return
         accused = entry.incarnation == me.incarnation and entry.health != Health.ALIVE
-        if accused or entry.incarnation > me.incarnation:
-            changes = self._owner.accused(entry.health, mutual=self._was_mutual(source, now)) if accused else None
+        changes: Mapping[str, object] = {}
+        if entry.health == Health.DOWN and self._fell < entry.incarnation <= me.incarnation:
+            self._fell = me.incarnation
+            changes = self._owner.fell(mutual=self._was_mutual(source, now))
+        if accused:
+            self._owner.accused()
+        if accused or changes or entry.incarnation > me.incarnation:
             self.change_me(Trigger.ACCUSED, changes, above=entry.incarnation)
 
     def _was_mutual(self, accuser: int, now: float) -> bool:

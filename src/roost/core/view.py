@@ -1,9 +1,9 @@
 """The table of members that a node knows, its merge, and its digest.
 
 For one uid the greater entry wins (`merge`), so any order of arrival gives the same result. Two rules stand before
-the table. A stranger that is already down or has left is not entered, only marked: nothing can be expected of it, and
-entries that are passed on from joiner to joiner would never be forgotten. And what was forgotten or marked is entered
-again only with a greater entry than was known, that is, by the member's own word.
+the table. A stranger that is already down or has left is not entered, only marked: nothing can be expected of it (but a
+joiner takes over who is down from the view of another, with the time since when). And what was forgotten or marked is
+entered again only with a greater entry than was known, that is, by the member's own word.
 
 The digest is the sum modulo 2**64 of a hash of each live member's placement: the order does not matter, and one
 changed entry costs two hashes, however large the cluster.
@@ -66,7 +66,7 @@ def digest_of(entry: Entry) -> int:
     if not is_live(entry):
         return 0
     services = sorted(entry.services.items())
-    row = (entry.name, entry.uid, in_ring(entry), services, entry.zone, entry.weight)
+    row = (entry.name, entry.uid, in_ring(entry), services, entry.zone, entry.weight, entry.resting)
     return xxh3_64_intdigest(_encoder.encode(row))
 
 

@@ -219,6 +219,19 @@ class Peers(SessionOwner):
                 raise
         return session
 
+    async def dial(self, uid: int, address: str) -> str:
+        """Open a link of its own to the node `uid`, only to see whether that can be done: "", or why it cannot."""
+        try:
+            session = await self._open(address)
+        except (ConnectionRefused, RoostError, TimeoutError) as error:
+            return str(error) or f"no answer within {self.settings.handshake_seconds} s"
+        peer = session.peer
+        assert peer is not None
+        if len(peer.sessions) > 1:
+            peer.stop_using(session)
+            session.say_bye("reached")
+        return "" if peer.uid == uid else f"another node, {peer.name}, answers there"
+
     def _want_link(self, peer: Peer) -> None:
         if peer.connecting is None and not self._closed and peer.role == "member" and peer.address:
             peer.connecting = self.runtime.spawn(self._connect(peer), name=f"connect {peer.name}")
@@ -263,13 +276,16 @@ class Peers(SessionOwner):
             clock_ahead_max_seconds=settings.clock_ahead_max_seconds,
         )
 
-    def admit(self, session: Session, identity: Identity) -> Peer | None:
+    def ignores(self, session: Session, identity: Identity) -> bool:
+        if identity.name not in self._blocklist:
+            return False
+        if session.dialed:
+            self._found_behind[session.dialed] = identity.name
+        return True
+
+    def admit(self, session: Session, identity: Identity) -> Peer:
         if self._closed:
             raise AuthError(f"{self.me.name} is stopping")
-        if identity.name in self._blocklist:
-            if session.dialed:
-                self._found_behind[session.dialed] = identity.name
-            return None
         known = self.by_uid.get(identity.uid)
         if known is not None:
             if (known.name, known.role, known.address or identity.address) != (

@@ -8,83 +8,35 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Literal, Protocol
-
-import msgspec
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Protocol
 
 from roost.core.gossip import Entry, Gossip, Health
 from roost.core.membership import (
     Contact,
+    Dial,
     Effect,
     Event,
     Joined,
     MemberChanged,
     Membership,
     NameConflict,
+    NotReached,
     SelfChanged,
     SendGossip,
     SettledChanged,
     Tick,
 )
-from roost.errors import Overloaded
 from roost.runtime import Runtime
+from roost.services.watching import Member, MemberEvent, Watch, event_of, member_of
 
-__all__ = ["Member", "MemberDown", "MemberEvent", "MemberLeft", "MemberSuspect", "MemberUp", "Members", "MembersOwner"]
+__all__ = ["Members", "MembersOwner"]
 
 log = logging.getLogger("roost.members")
 
-WATCH_EVENTS_MAX = 100_000
 AGREE_SECONDS = 2.0
 TICK_SECONDS_MIN = 0.001
 """Loops may run timers a little early; the machine is not asked more often than this whether something is due."""
-MemberState = Literal["joining", "up", "leaving", "left", "suspect", "down"]
-
-
-class Member(msgspec.Struct, frozen=True):
-    """A node as this one sees it now. `uid` is made anew at every start; `services` are those that it hosts."""
-
-    name: str
-    uid: int
-    state: MemberState
-    address: str
-    roles: tuple[str, ...]
-    zone: str
-    weight: float
-    services: Mapping[str, int]
-    incarnation: int
-    library: str
-    application: str
-
-    def __repr__(self) -> str:
-        return f"<Member {self.name} {self.state} at {self.address}>"
-
-
-class MemberUp(msgspec.Struct, frozen=True):
-    """A member takes part: it is new, or it is back from suspicion or from down."""
-
-    member: Member
-
-
-class MemberSuspect(msgspec.Struct, frozen=True):
-    """A member does not answer; it has some time left to refute."""
-
-    member: Member
-
-
-class MemberDown(msgspec.Struct, frozen=True):
-    """A member is taken for dead, and its work goes to others. It may come back."""
-
-    member: Member
-
-
-class MemberLeft(msgspec.Struct, frozen=True):
-    """A member has left gracefully."""
-
-    member: Member
-
-
-MemberEvent = MemberUp | MemberSuspect | MemberDown | MemberLeft
 
 
 class MembersOwner(Protocol):
@@ -92,7 +44,9 @@ class MembersOwner(Protocol):
 
     def send_gossip(self, uid: int, name: str, address: str, message: Gossip) -> None: ...
     def contact(self, address: str) -> None: ...
+    def dial(self, uid: int, address: str) -> None: ...
     def joined(self) -> None: ...
+    def not_reached(self, said: Sequence[tuple[str, str]]) -> None: ...
     def name_taken(self, holder: Entry) -> None: ...
     def member_changed(self, before: Entry | None, after: Entry, *, forgotten: bool) -> None: ...
 
@@ -105,7 +59,7 @@ class Members:
         self._owner = owner
         self._core: Membership | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._watchers: list[_Watch] = []
+        self._watchers: list[Watch] = []
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._by_name: dict[str, Entry] = {}
         self._callbacks: list[Callable[[], None]] = []
@@ -116,7 +70,7 @@ class Members:
     # for users
 
     def __iter__(self) -> Iterator[Member]:
-        return iter([_member(entry) for entry in self.entries()])
+        return iter([member_of(entry) for entry in self.entries()])
 
     def __len__(self) -> int:
         return len(self.entries())
@@ -125,7 +79,7 @@ class Members:
         return name in self._by_name
 
     def __getitem__(self, name: str) -> Member:
-        return _member(self._by_name[name])
+        return member_of(self._by_name[name])
 
     def __repr__(self) -> str:
         return "<Members " + ", ".join(f"{member.name} {member.state}" for member in self) + ">"
@@ -135,14 +89,25 @@ class Members:
         """True while every up member reports the same view as this node has. Patience rests on it, safety does not."""
         return self._core is not None and self._core.settled
 
+    @property
+    def local_health(self) -> int:
+        """0: well; up to 8: this node misses answers or stands still, and is therefore slow to accuse others."""
+        return self._core.local_health if self._core is not None else 0
+
+    @property
+    def loop_lag_seconds(self) -> dict[str, float]:
+        """How long this node stood still the `last` time (a blocked loop, a stopped process), and the `longest`."""
+        last, longest = self._core.loop_lag_seconds if self._core is not None else (0.0, 0.0)
+        return {"last": round(last, 3), "longest": round(longest, 3)}
+
     def watch(self) -> AsyncIterator[MemberEvent]:
         """What happens to members from now on, in order; starts with a MemberUp of each that is up, and skips nothing.
 
         A reader that is a hundred thousand events behind gets Overloaded instead.
         """
-        watch = _Watch(self._runtime.loop, self._watchers)
+        watch = Watch(self._runtime.loop, self._watchers)
         for entry in self.entries():
-            if (event := _event(None, entry)) is not None:
+            if (event := event_of(None, entry)) is not None:
                 watch.put(event)
         return watch
 
@@ -256,8 +221,12 @@ class Members:
                 self._changed(before, after, forgotten)
                 owner.member_changed(before, after, forgotten=forgotten)
                 return True
+            case Dial(uid=uid, address=address):
+                owner.dial(uid, address)
             case Joined():
                 owner.joined()
+            case NotReached(said=said):
+                owner.not_reached(said)
             case NameConflict(holder=holder):
                 owner.name_taken(holder)
             case SettledChanged(settled=settled):
@@ -276,7 +245,7 @@ class Members:
             self._by_name.pop(after.name, None)
         if forgotten:
             return
-        event = _event(before, after)
+        event = event_of(before, after)
         if event is not None:
             for watch in self._watchers:
                 watch.put(event)
@@ -306,101 +275,9 @@ class Members:
                         future.set_result(None)
 
 
-class _Watch:
-    """One reader's queue of events."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, registry: list[_Watch]) -> None:
-        self._loop = loop
-        self._registry = registry
-        self._events: deque[MemberEvent] = deque()
-        self._waiting: asyncio.Future[None] | None = None
-        self._ended = False
-        self._skipped = False
-        registry.append(self)
-
-    def put(self, event: MemberEvent) -> None:
-        if len(self._events) >= WATCH_EVENTS_MAX:
-            self._skipped = True
-        else:
-            self._events.append(event)
-        self._wake()
-
-    def end(self) -> None:
-        self._ended = True
-        if self in self._registry:
-            self._registry.remove(self)
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
-
-    def __aiter__(self) -> _Watch:
-        return self
-
-    async def __anext__(self) -> MemberEvent:
-        while not self._events:
-            if self._skipped:
-                self.end()
-                raise Overloaded("this watcher reads too slowly; watch anew", what="watch", limit=WATCH_EVENTS_MAX)
-            if self._ended:
-                raise StopAsyncIteration
-            self._waiting = self._loop.create_future()
-            await self._waiting
-        return self._events.popleft()
-
-    async def aclose(self) -> None:
-        self.end()
-
-
 def _lives(entry: Entry) -> bool:
     return entry.state != "left" and entry.health != Health.DOWN
 
 
 def _is_up(entry: Entry) -> bool:
     return entry.state == "up" and entry.health != Health.DOWN
-
-
-def _state(entry: Entry) -> MemberState:
-    if entry.state == "left":
-        return "left"
-    if entry.health == Health.DOWN:
-        return "down"
-    if entry.health == Health.SUSPECT:
-        return "suspect"
-    return entry.state
-
-
-def _member(entry: Entry) -> Member:
-    return Member(
-        name=entry.name,
-        uid=entry.uid,
-        state=_state(entry),
-        address=entry.address,
-        roles=entry.roles,
-        zone=entry.zone,
-        weight=entry.weight,
-        services=dict(entry.services),
-        incarnation=entry.incarnation,
-        library=entry.library,
-        application=entry.application,
-    )
-
-
-def _event(before: Entry | None, after: Entry) -> MemberEvent | None:
-    old = _state(before) if before is not None else None
-    new = _state(after)
-    if new == old:
-        return None
-    member = _member(after)
-    match new:
-        case "up":
-            return MemberUp(member)
-        case "suspect":
-            return MemberSuspect(member)
-        case "down":
-            return MemberDown(member)
-        case "left":
-            return MemberLeft(member)
-        case _:
-            return None

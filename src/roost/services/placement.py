@@ -1,12 +1,13 @@
 """Which members host a service, and its ring: the view, as one service sees it.
 
-The ring is made of the members that host the service and are up, suspects among them. A member that is leaving is out
-of the ring, and yet holds what it has not handed over; a member that is joining is not in it yet.
+The ring is made of the members that host the service, are up (suspects among them) and do not rest; if all of them
+rest, of all. A member that is leaving or rests is out of the ring, and yet holds what it has not handed over; a member
+that is joining is not in it yet.
 """
 
 from __future__ import annotations
 
-from roost.core.gossip import Health
+from roost.core.gossip import Entry, Health
 from roost.core.rights import Viewed
 from roost.core.ring import Ring, RingMember
 from roost.services.host import Host
@@ -37,8 +38,7 @@ class Placement:
         gone: list[int] = []
         crashed: list[int] = []
         hosts: list[int] = []
-        placed: dict[str, tuple[int, int]] = {}
-        members: dict[str, RingMember] = {}
+        up: list[Entry] = []
         joined = False
         for entry in self._host.entries():
             if entry.state == "left" or entry.health is Health.DOWN:
@@ -52,15 +52,18 @@ class Placement:
             if self._service not in entry.services:
                 continue
             hosts.append(entry.uid)
-            if entry.state == "up" and (entry.started, entry.uid) > placed.get(entry.name, (-1, 0)):
-                placed[entry.name] = (entry.started, entry.uid)
-                members[entry.name] = RingMember(entry.name, entry.weight, entry.zone)
-        wanted = tuple(members[name] for name in sorted(members))
+            if entry.state == "up":
+                up.append(entry)
+        placed: dict[str, Entry] = {}
+        for entry in [entry for entry in up if not entry.resting] or up:
+            rival = placed.get(entry.name)
+            if rival is None or (entry.started, entry.uid) > (rival.started, rival.uid):
+                placed[entry.name] = entry
+        wanted = tuple(RingMember(name, placed[name].weight, placed[name].zone) for name in sorted(placed))
         if wanted != self.ring.members:
             self.ring = self._ring(wanted)
         self.live = live
-        uids = {name: uid for name, (_, uid) in placed.items()}
-        primaries = tuple(uids[name] for name in self.ring.primaries) or (0,) * self._partitions
+        primaries = tuple(placed[name].uid for name in self.ring.primaries) or (0,) * self._partitions
         self.primaries = primaries
         self.view = Viewed(
             tuple(sorted(live)),
