@@ -151,3 +151,109 @@ def test_fields_that_a_newer_version_adds_are_ignored_and_yet_covered() -> None:
     (challenge,) = acceptor.receive(longer)
     initiator.receive(acceptor.receive(initiator.receive(challenge)[0])[0])
     assert initiator.done and acceptor.done
+
+
+STEPS = ("Hello", "Challenge", "Proof", "Welcome")
+
+
+@pytest.mark.parametrize("again", range(4), ids=STEPS)
+def test_a_message_sent_twice_in_one_session_ends_it(again: int) -> None:
+    first, second = ends()
+    machines = {True: second.machine(initiator=False), False: first.machine(initiator=True)}
+    queue = machines[False].start()
+    for step in range(again + 1):
+        receiver = machines[step % 2 == 0]
+        (frame,) = queue
+        queue = receiver.receive(frame)
+    with pytest.raises(ProtocolError, match="came while"):
+        receiver.receive(frame)
+
+
+@pytest.mark.parametrize("old", range(4), ids=STEPS)
+def test_a_message_of_another_session_in_the_place_of_ones_own_ends_it(old: int) -> None:
+    """Both ends are the same as they were then, but for their nonces."""
+    first, second = ends()
+    recorded = record(first, second)
+    first.nonce, second.nonce = b"1" * NONCE_BYTES, b"2" * NONCE_BYTES
+    machines = {True: second.machine(initiator=False), False: first.machine(initiator=True)}
+    queue = machines[False].start()
+    with pytest.raises(AuthError, match="secrets differ"):
+        for step in range(4):
+            (frame,) = queue
+            queue = machines[step % 2 == 0].receive(recorded[step] if step == old else frame)
+    assert not machines[old < 3].done
+
+
+def test_a_victim_in_two_sessions_at_once_does_not_open_one_with_the_other() -> None:
+    """The attacker is a mirror with another uid: ben the initiator is to prove ben the acceptor's challenge."""
+    initiator = End("ben", 2, nonce=b"i" * NONCE_BYTES).machine(initiator=True)
+    acceptor = End("ben", 2, nonce=b"a" * NONCE_BYTES).machine(initiator=False)
+    hello = msgspec.msgpack.decode(initiator.start()[0], type=Hello)
+    other = msgspec.structs.replace(hello.identity, uid=3)
+    (frame,) = acceptor.receive(msgspec.msgpack.encode(msgspec.structs.replace(hello, identity=other)))
+    challenge = msgspec.msgpack.decode(frame, type=Challenge)
+    (proof,) = initiator.receive(msgspec.msgpack.encode(msgspec.structs.replace(challenge, identity=other)))
+    with pytest.raises(AuthError, match="secrets differ"):
+        acceptor.receive(proof)
+    assert not initiator.done and not acceptor.done
+
+
+@pytest.mark.parametrize("shortened", ["hello", "challenge"])
+def test_a_range_of_versions_that_was_cut_on_its_way_is_noticed(shortened: str) -> None:
+    """Both speak 1 to 3; somebody in between would have them speak 1."""
+    first, second = ends(facts=facts(protocol=(1, 3)))
+    first.facts = facts(protocol=(1, 3))
+    initiator, acceptor = first.machine(initiator=True), second.machine(initiator=False)
+
+    def cut(frame: bytes, kind: type[Hello] | type[Challenge]) -> bytes:
+        message = msgspec.msgpack.decode(frame, type=kind)
+        older = msgspec.structs.replace(message.facts, protocol=(1, 1))
+        return msgspec.msgpack.encode(msgspec.structs.replace(message, facts=older))
+
+    (hello,) = initiator.start()
+    (challenge,) = acceptor.receive(cut(hello, Hello) if shortened == "hello" else hello)
+    (proof,) = initiator.receive(cut(challenge, Challenge) if shortened == "challenge" else challenge)
+    with pytest.raises(AuthError, match="secrets differ"):
+        acceptor.receive(proof)
+
+
+@pytest.mark.parametrize("field", ["name", "uid", "address", "role"])
+def test_no_part_of_an_identity_can_be_changed_on_its_way(field: str) -> None:
+    first, second = ends()
+    initiator, acceptor = first.machine(initiator=True), second.machine(initiator=False)
+    hello = msgspec.msgpack.decode(initiator.start()[0], type=Hello)
+    changed = {"name": "eve", "uid": 9, "address": "eve:1", "role": "client"}[field]
+    other = msgspec.structs.replace(hello.identity, **{field: changed})
+    (challenge,) = acceptor.receive(msgspec.msgpack.encode(msgspec.structs.replace(hello, identity=other)))
+    (proof,) = initiator.receive(challenge)
+    with pytest.raises(AuthError, match="secrets differ"):
+        acceptor.receive(proof)
+    assert acceptor.peer is None
+
+
+def test_whoever_connects_without_the_secret_gets_nothing_made_from_it() -> None:
+    """What an acceptor says before it has seen a proof, and when it refuses one, is the same for every secret."""
+    first, second = ends()
+    said: set[tuple[bytes, ...]] = set()
+    for secret in (b"s" * 40, b"t" * 40):
+        second.secrets = (secret,)
+        acceptor = second.machine(initiator=False)
+        (challenge,) = acceptor.receive(first.machine(initiator=True).start()[0])
+        with pytest.raises(AuthError) as caught:
+            acceptor.receive(msgspec.msgpack.encode(Proof(b"m" * 32)))
+        said.add((challenge, acceptor.refusal(caught.value)))
+    assert len(said) == 1
+
+
+def test_a_refusal_is_the_same_whichever_part_of_a_proof_is_wrong() -> None:
+    first, second = ends()
+    _, _, frame, _ = record(first, second)
+    mac = msgspec.msgpack.decode(frame, type=Proof).mac
+    told = set()
+    for wrong in (b"\0" + mac[1:], mac[:-1] + b"\0", mac[:-1], mac + b"\0", b"m" * 32):
+        acceptor = second.machine(initiator=False)
+        acceptor.receive(first.machine(initiator=True).start()[0])
+        with pytest.raises(AuthError) as caught:
+            acceptor.receive(msgspec.msgpack.encode(Proof(wrong)))
+        told.add(acceptor.refusal(caught.value))
+    assert len(told) == 1
