@@ -271,7 +271,7 @@ class Node:
 
     @blocklist.setter
     def blocklist(self, names: AbstractSet[str]) -> None:
-        wanted = list(names)
+        wanted = sorted(str(name) for name in names)
         for name in list(self._blocklist):
             if name not in wanted:
                 self._blocklist.discard(name)

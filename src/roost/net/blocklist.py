@@ -6,7 +6,8 @@ holds back messages is in `peers.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableSet
+from collections.abc import Callable, Iterable, Iterator, MutableSet
+from typing import Any
 
 __all__ = ["Blocklist"]
 
@@ -29,6 +30,11 @@ class Blocklist(MutableSet[str]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+    @classmethod
+    def _from_iterable(cls, it: Iterable[Any]) -> set[Any]:
+        """What `|`, `&` and `-` make of it is a set like any other."""
+        return set(it)
 
     def add(self, value: str | int) -> None:
         """Cut every link with the peer of that name, and keep it cut off."""

@@ -35,11 +35,12 @@ class SessionOwner:
         """A fresh handshake for a link."""
         raise NotImplementedError
 
-    def admit(self, session: Session, identity: Identity) -> Peer | None:
-        """The handshake is done; the peer that the link belongs to. Raises a RoostError to refuse it.
+    def ignores(self, session: Session, identity: Identity) -> bool:
+        """Whether the other end, if it is who it says, shall hear nothing, as if a cut were in between."""
+        raise NotImplementedError
 
-        None: the other end shall hear nothing, as if a cut were in between.
-        """
+    def admit(self, session: Session, identity: Identity) -> Peer:
+        """The handshake is done; the peer that the link belongs to. Raises a RoostError to refuse it."""
         raise NotImplementedError
 
     def opened(self, session: Session) -> None:
@@ -143,15 +144,16 @@ class Session:
             if handshake.done:
                 assert handshake.peer is not None
                 peer = self._owner.admit(self, handshake.peer)
-                if peer is None:
-                    self._ignore(handshake.peer.name)
-                    return
         except RoostError as error:
+            if self._ignored(handshake):
+                return
             self._handshake = None
             log.warning("handshake with %s refused: %s", self.link.remote, error)
             self._fail(error)
             self.link.write(handshake.refusal(error))
             self.link.close()
+            return
+        if self._ignored(handshake):
             return
         for answer in answers:
             self.link.write(answer)
@@ -164,12 +166,16 @@ class Session:
             if self.ready is not None and not self.ready.done():
                 self.ready.set_result(None)
 
-    def _ignore(self, name: str) -> None:
-        """Be as silent as a cut. An accepted link ends when the transport's time for handshakes is over."""
+    def _ignored(self, handshake: Handshake) -> bool:
+        """Be as silent as a cut, if need be. An accepted link ends when the transport's time for handshakes is over."""
+        claimed = handshake.claimed
+        if claimed is None or not self._owner.ignores(self, claimed):
+            return False
         self._handshake = None
-        self._fail(Unreachable(f"{name} is on the blocklist of this node", node=name))
+        self._fail(Unreachable(f"{claimed.name} is on the blocklist of this node", node=claimed.name))
         if self.dialed:
             self.link.abort()
+        return True
 
     def _fail(self, error: Exception) -> None:
         if self.ready is not None and not self.ready.done():

@@ -285,7 +285,7 @@ class Cluster:
                 if self.network.reaches(node.name, other.name) and self.network.reaches(other.name, node.name)
             }
             live = {member.name: member.state for member in node.members if member.state not in ("down", "left")}
-            blocked = any(
+            blocked = any(other.blocklist for other in nodes) or any(
                 self.network.reaches(a, b) != self.network.reaches(b, a) for a in self._hosts for b in self._hosts
             )
             if not blocked and (set(live) != expected or set(live.values()) != {"up"}):

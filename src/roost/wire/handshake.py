@@ -218,6 +218,11 @@ class Handshake:
         """The other end may talk, and be talked to."""
         return self.state is State.DONE
 
+    @property
+    def claimed(self) -> Identity | None:
+        """Who the other end says it is, proven or not; None before it has said so."""
+        return self._their_identity
+
     def start(self) -> list[bytes]:
         """The frames to send first."""
         if not self.initiator:
