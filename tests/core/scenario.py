@@ -53,6 +53,8 @@ TELLINGS = {
     "state": "{who}: {whom} is {what}",
     "left": "{who}: {whom} has left",
     "forgets": "{who} forgets {whom}",
+    "rests": "{who}: {whom} rests",
+    "rested": "{who}: {whom} no longer rests",
     "changes": "{who}: {whom} now has {what}",
 }
 
@@ -165,7 +167,10 @@ class _Theatre(World):
         elif before.state != after.state:
             note(runner, "state", uid, _standing(after))
         for name in _changed(before, after):
-            note(runner, "changes", uid, f"{name} = {getattr(after, name)}")
+            if name == "resting":
+                note(runner, "rests" if after.resting else "rested", uid)
+            else:
+                note(runner, "changes", uid, f"{name} = {getattr(after, name)}")
 
 
 def _standing(entry: Entry) -> str:

@@ -63,11 +63,16 @@ def test_a_cut_of_one_direction_of_one_path_costs_nobody_its_place() -> None:
     assert set(scene.states.values()) == {"a:up b:up c:up d:up"}
 
 
-def test_a_flapping_member_returns_each_time_and_takes_nobody_with_it() -> None:
+def test_a_flapping_member_returns_each_time_takes_nobody_with_it_and_rests_longer_each_time() -> None:
     scene = played("flapping")
     assert downs(scene) == {("a", "c"), ("b", "c")}
     assert len(scene.seen("down")) == len(scene.seen("back", whom="c")) == 6
     assert set(scene.states.values()) == {"a:up b:up c:up"}
+    for who in "abc":
+        begins = [one.at for one in scene.seen("rests", whom="c") if one.who == who]
+        ends = [one.at for one in scene.seen("rested", whom="c") if one.who == who]
+        shorter, longer = (end - begin for begin, end in zip(begins, ends, strict=True))
+        assert longer == pytest.approx(2 * shorter, rel=0.05)
 
 
 def test_the_sides_of_a_split_declare_each_other_down_and_nobody_of_their_own() -> None:

@@ -134,7 +134,8 @@ class Shell:
         self.members.step(Received(source, message))
 
     def run(self, seconds: float) -> None:
-        self.loop.run_until_complete(asyncio.sleep(seconds))
+        self.loop.call_later(seconds, self.loop.stop)
+        self.loop.run_forever()
 
     def read(self, reader: Reader, count: int = 1_000_000) -> None:
         self.loop.run_until_complete(reader.read(count))
@@ -271,9 +272,9 @@ def test_a_reader_that_waits_is_woken_by_the_next_event_and_by_the_end(shell: Sh
 
     async def scene() -> list[str]:
         task = asyncio.create_task(read())
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(0)
         shell.hear(20, entry("late", 20, state="up"))
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(0)
         shell.members.stop()
         return await task
 
