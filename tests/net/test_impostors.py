@@ -90,9 +90,11 @@ async def test_an_initiator_that_is_answered_in_plain_text_says_nothing_more() -
 
     server = await asyncio.start_server(impostor, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    with pytest.raises(roost.AuthError, match="TLS is on at one end only"):
-        await newcomer(f"{host}:{port}").start()
-    server.close()
+    try:
+        with pytest.raises(roost.AuthError, match="TLS is on at one end only"):
+            await newcomer(f"{host}:{port}").start()
+    finally:
+        server.close()
     assert bytes(heard) == make_preface(tls=True)
 
 
@@ -303,3 +305,30 @@ async def test_the_uid_of_a_live_member_is_nobody_elses(other: str) -> None:
         assert isinstance(error, AuthError) and "claims to be the run" in str(error)
         assert await a.ask("b", Echo(b"me")) == b"me"
         await transport.close()
+
+
+@pytest.mark.parametrize("stage", ["preface", "tls", "hello"])
+@on_both_loops
+async def test_a_seed_that_hangs_up_without_a_word_is_tried_again(stage: str) -> None:
+    """So does one that is restarted, or that makes room for newer connections: nobody was refused."""
+    tls = make_contexts()
+    hung_up = 0
+
+    async def hang_up_early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal hung_up
+        writer.write(await reader.readexactly(PREFACE_BYTES))
+        if stage != "preface":
+            await writer.start_tls(tls.server)
+        if stage == "hello":
+            await reader.readexactly(4)
+        writer.close()
+        hung_up += 1
+
+    server = await asyncio.start_server(hang_up_early, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    try:
+        async with newcomer(f"{host}:{port}", form_alone_seconds=0.3) as b:
+            assert hung_up
+            assert b.peers == []
+    finally:
+        server.close()

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from roost.errors import AuthError, ProtocolError, RoostError, Unreachable
+from roost.errors import ProtocolError, RoostError, Unreachable
 from roost.net.transport import Link
 from roost.wire.frame import encode_batch
 from roost.wire.handshake import Handshake
@@ -209,4 +209,4 @@ class Session:
             return
         reason = error if isinstance(error, RoostError) else None
         text = "the other end closed the connection during the handshake"
-        self._fail(reason or (ProtocolError(f"{text}: {error}") if error else AuthError(text)))
+        self._fail(reason or (ProtocolError(f"{text}: {error}") if error else Unreachable(text)))
