@@ -31,7 +31,7 @@ log = logging.getLogger("roost.net")
 
 SECRET_CHARS_MIN = 32
 SECRETS_MAX = 8
-"""Each costs a stranger's proof some 20 us before it is refused; a rotation needs two."""
+"""Each costs some 15 us for every stranger who sends a proof; a rotation needs two."""
 _ENTROPY_BITS_MIN = 80
 """Of the characters as they occur, by Shannon. 32 random hexadecimal digits come out at about 110."""
 _WELL_KNOWN = ("changeme", "default", "example", "insecure", "letmein", "password", "qwerty", "secret", "yourkey")
