@@ -295,7 +295,7 @@ class World:
             case Joined():
                 assert runner.joined_at is None
                 runner.joined_at = self.now
-                self._later(runner.ready_seconds, lambda: self.give(runner, GoUp()))
+                self._later(runner.ready_seconds, lambda: self._go_up(runner))
             case MemberChanged():
                 self._changed(runner, effect)
             case NameConflict(holder=holder):
@@ -306,6 +306,13 @@ class World:
                 self.stop(runner)
             case SettledChanged(settled=settled):
                 assert settled == runner.machine.settled
+
+    def _go_up(self, runner: Runner) -> None:
+        """What the node itself wants is not lost when its host falls silent: it only comes later."""
+        if runner.state == "frozen":
+            self._later(CONNECT_SECONDS, lambda: self._go_up(runner))
+        else:
+            self.give(runner, GoUp())
 
     def _changed(self, runner: Runner, change: MemberChanged) -> None:
         seen = runner.seen.get(change.after.uid)
