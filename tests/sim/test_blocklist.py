@@ -203,3 +203,32 @@ async def test_a_broadcast_by_envelope_leaves_out_a_blocked_node(cluster: Cluste
     a.outbox.put_nowait(roost.Envelope(to=roost.BROADCAST, body="y"))
     await cluster.sleep(1.0)
     assert [len(inbox) for inbox in inboxes] == [0, 2]
+
+
+async def test_a_node_known_from_others_only_is_blocked_as_well(cluster: Cluster) -> None:
+    a, c = await cluster.start(["a", "c"])
+    a.blocklist.add("b")
+    b = await cluster.launch("b", seeds=[c.address])
+    await cluster.sleep(2.0)
+    assert a.peers == ["b", "c"] and b.peers == ["a", "c"]
+    seen = frames(cluster)
+    with pytest.raises(roost.Unreachable, match="b is on the blocklist"):
+        await a.send("b", Notice(1))
+    await cluster.sleep(10.0)
+    assert ("a", "b") not in seen
+    assert (state(a, "b"), state(b, "a")) == ("up", "up"), "c tells both that the other is alive"
+
+
+async def test_a_handler_may_block_its_own_caller(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+    a, b = await cluster.start(2)
+
+    @b.answer(Double)
+    def double(letter: roost.Envelope[Double]) -> int:
+        b.blocklist.add(letter.source)
+        return letter.body.number * 2
+
+    with pytest.raises((roost.Unreachable, roost.DeadlineExceeded)) as caught:
+        await a.ask(b.name, Double(1), timeout=1.0)
+    assert caught.value.may_have_run
+    await cluster.sleep(1.0)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []

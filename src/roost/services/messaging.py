@@ -320,6 +320,7 @@ class Messaging:
         """End every inbox: readers get what is there, then the end."""
         self._stopped = True
         self._targets.clear()
+        self._windows.forget()
         self._envelopes.end()
         for inbox in self._inboxes.values():
             inbox.end()

@@ -47,7 +47,7 @@ class _Window:
     def renew(self, peer: Peer, kind: str) -> None:
         """A new stream has begun."""
         self.stream = peer.stream_out
-        self.sent = _carried(peer, kind)
+        self.sent = 0
         self.is_told = False
 
     def restart(self, unread: int, limit: int) -> None:
@@ -186,17 +186,17 @@ class Windows:
                 await future
         except TimeoutError as error:
             if future.done() and not future.cancelled():
-                window.give_back(self._limit)
+                pass
             raise self._full(peer, kind) from error
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
-                window.give_back(self._limit)
+                pass
             raise
         finally:
             if future in window.waiting:
                 window.waiting.remove(future)
         if self._windows.get((peer.uid, kind)) is not window:
-            raise Unreachable(f"{peer.name} is gone", node=peer.name)
+            raise Unreachable(f"{peer.name} is no longer there, or this node has stopped", node=peer.name)
 
     def _full(self, peer: Peer, kind: str) -> Overloaded:
         what = f"{kind} messages" if kind else "envelopes"
@@ -226,8 +226,8 @@ class Windows:
             if uid == peer.uid and not (window := self._window(peer, kind)).is_told:
                 window.restart(0, self._limit)
 
-    def forget(self, uid: int) -> None:
-        """The receiver is gone: whoever waits for it hears so."""
-        for key in [key for key in self._windows if key[0] == uid]:
+    def forget(self, uid: int | None = None) -> None:
+        """The receiver is gone, or all of them are: whoever waits for room there hears so."""
+        for key in [key for key in self._windows if uid in (None, key[0])]:
             window = self._windows.pop(key)
             window.give(window.outstanding + len(window.waiting), len(window.waiting) + 1)
