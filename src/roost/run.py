@@ -40,6 +40,7 @@ from roost.services.host import Body, Handler
 from roost.services.members import Members
 from roost.services.messaging import Messaging
 from roost.watchdog import Watch, watch
+from roost.wire.handshake import SelfConnection
 from roost.wire.protocol import PROTOCOL, Bounced, Call, Credit, Identity, Stream
 
 __all__ = ["Run"]
@@ -174,7 +175,7 @@ class Run:
 
     def contact_failed(self, address: str, uid: int, error: Exception, *, refused: bool) -> None:
         text = str(error)
-        if isinstance(error, FATAL):
+        if isinstance(error, FATAL) and not isinstance(error, SelfConnection):
             if not uid and not self._up.done():
                 self._refusals[address] = error
                 others = [

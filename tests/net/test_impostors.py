@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -332,3 +333,15 @@ async def test_a_seed_that_hangs_up_without_a_word_is_tried_again(stage: str) ->
             assert b.peers == []
     finally:
         server.close()
+
+
+@on_both_loops
+async def test_a_node_that_is_its_own_seed_under_another_address_starts() -> None:
+    """As when every node is given the same list of host names."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    own = {"bind": f"127.0.0.1:{port}", "partitions": 64, "secret": SECRET, "profile": "local"}
+    settings: dict[str, Any] = {**own, "form_alone_seconds": 0.3}
+    async with roost.Node("a", seeds=[f"localhost:{port}"], **settings) as a, node("b", a) as b:
+        await b.ready(2)

@@ -290,3 +290,22 @@ def test_what_was_read_before_stays_in_use_while_the_files_do_not_fit(
     shutil.copyfile(new["tls_key_file"], files["tls_key_file"])
     after = certificates.current()
     assert after is not before and names_in(join(after.client, after.server)[0]) == ("a", "new")
+
+
+@pytest.mark.parametrize("missing", ["tls_ca_file", "tls_cert_file", "tls_key_file"])
+def test_settings_name_all_three_files_or_none(missing: str, ca: Authority) -> None:
+    files = ca.issue("a")
+    del files[missing]
+    with pytest.raises(roost.ConfigError, match=f"is set, and {missing} not"):
+        roost.Node("a", **files)
+
+
+def test_certificates_and_tls_switched_off_contradict_each_other(ca: Authority) -> None:
+    with pytest.raises(roost.ConfigError, match="tls is off, and tls_ca_file is set"):
+        roost.Node("a", tls=False, **ca.issue("a"))
+
+
+def test_a_node_with_certificates_needs_no_secret_to_be_reached_by_others(ca: Authority) -> None:
+    roost.Node("a", bind="192.0.2.1:7400", **ca.issue("a"))
+    with pytest.raises(roost.ConfigError, match="there is no secret"):
+        roost.Node("a", bind="192.0.2.1:7400")
