@@ -104,9 +104,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     form_alone_seconds: float = 3.0
     """When no seed answers for so long, the node starts on its own and keeps trying; the two sides merge later.
     Pauses between attempts double from 0.1 s: a seed is tried five times or more before that."""
-    name_taken_seconds: float = 20.0
-    """How long a newcomer waits for an older run of its name to be declared down before it gives up. At least the length
-    of a probe + the suspicion time + 3 probe periods: 9 s on `lan` with up to 10 members, 24 s on `wan`."""
+    name_taken_seconds: float = 30.0
+    """How long a newcomer waits for an older run of its name to be declared down before it gives up. More than the
+    length of a probe + the suspicion time + 3 probe periods: 9 s on `lan` with up to 10 members, 24 s on `wan`."""
     admit_seconds: float = 20.0
     """How long a newcomer waits for a member to reach it at its address before it gives up: 4 x `handshake_seconds`,
     for three members that are asked and one that is asked again. If all say that they cannot, it gives up at once."""
