@@ -159,14 +159,14 @@ STEPS = ("Hello", "Challenge", "Proof", "Welcome")
 @pytest.mark.parametrize("again", range(4), ids=STEPS)
 def test_a_message_sent_twice_in_one_session_ends_it(again: int) -> None:
     first, second = ends()
-    machines = {True: second.machine(initiator=False), False: first.machine(initiator=True)}
-    queue = machines[False].start()
-    for step in range(again + 1):
-        receiver = machines[step % 2 == 0]
-        (frame,) = queue
-        queue = receiver.receive(frame)
+    acceptor, initiator = second.machine(initiator=False), first.machine(initiator=True)
+    (frame,) = initiator.start()
+    receivers = [acceptor, initiator, acceptor, initiator][: again + 1]
+    for receiver in receivers[:-1]:
+        (frame,) = receiver.receive(frame)
+    receivers[-1].receive(frame)
     with pytest.raises(ProtocolError, match="came while"):
-        receiver.receive(frame)
+        receivers[-1].receive(frame)
 
 
 @pytest.mark.parametrize("old", range(4), ids=STEPS)

@@ -20,6 +20,20 @@ def test_neither_end_gives_way_about_tls(tls: bool) -> None:
         check_preface(make_preface(tls=not tls), tls=tls)
 
 
+WANTS = ({"tls": False}, {"tls": True}, {"tls": True, "certified": True})
+
+
+@pytest.mark.parametrize("mine", WANTS)
+@pytest.mark.parametrize("theirs", WANTS)
+def test_ends_agree_only_if_they_want_the_same(mine: dict[str, bool], theirs: dict[str, bool]) -> None:
+    greeting = make_preface(**theirs)
+    if mine == theirs:
+        check_preface(greeting, **mine)
+        return
+    with pytest.raises(AuthError, match="one end only"):
+        check_preface(greeting, **mine)
+
+
 def test_another_version_is_named() -> None:
     with pytest.raises(VersionSkew) as caught:
         check_preface(b"ROOST\0\x02T", tls=True)
