@@ -23,7 +23,17 @@ from roost.services.kv import KV, KeyValuePartition
 from roost.services.messaging import Delivery
 from roost.services.outbox import Outbox
 from roost.services.partitions import Partition, Partitions
-from roost.services.watching import Member, MemberDown, MemberEvent, MemberLeft, MemberSuspect, MemberUp
+from roost.services.watching import (
+    Member,
+    MemberDown,
+    MemberEvent,
+    MemberForgotten,
+    MemberJoining,
+    MemberLeaving,
+    MemberLeft,
+    MemberSuspect,
+    MemberUp,
+)
 from roost.version import VERSION as __version__
 from roost.wire.values import register
 
@@ -40,6 +50,9 @@ __all__ = [
     "Member",
     "MemberDown",
     "MemberEvent",
+    "MemberForgotten",
+    "MemberJoining",
+    "MemberLeaving",
     "MemberLeft",
     "MemberSuspect",
     "MemberUp",

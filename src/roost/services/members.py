@@ -28,7 +28,7 @@ from roost.core.membership import (
     Tick,
 )
 from roost.runtime import Runtime
-from roost.services.watching import Member, MemberEvent, Watch, event_of, member_of
+from roost.services.watching import Member, MemberEvent, MemberForgotten, Watch, event_of, member_of
 
 __all__ = ["Members", "MembersOwner"]
 
@@ -101,9 +101,10 @@ class Members:
         return {"last": round(last, 3), "longest": round(longest, 3)}
 
     def watch(self) -> AsyncIterator[MemberEvent]:
-        """What happens to members from now on, in order; starts with a MemberUp of each that is up, and skips nothing.
+        """Each change of a member's state from now on, in order, after one event for each member as it is now.
 
-        A reader that is a hundred thousand events behind gets Overloaded instead.
+        It skips nothing: whoever applies the events has the same table as `members` at any moment. A reader that is a
+        hundred thousand events behind gets Overloaded instead.
         """
         watch = Watch(self._runtime.loop, self._watchers)
         for entry in self.entries():
@@ -243,9 +244,7 @@ class Members:
             self._by_name[after.name] = max(named, key=lambda entry: (_lives(entry), entry.started, entry.uid))
         else:
             self._by_name.pop(after.name, None)
-        if forgotten:
-            return
-        event = event_of(before, after)
+        event = MemberForgotten(member_of(after)) if forgotten else event_of(before, after)
         if event is not None:
             for watch in self._watchers:
                 watch.put(event)

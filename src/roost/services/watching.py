@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import msgspec
@@ -19,6 +19,9 @@ __all__ = [
     "Member",
     "MemberDown",
     "MemberEvent",
+    "MemberForgotten",
+    "MemberJoining",
+    "MemberLeaving",
     "MemberLeft",
     "MemberSuspect",
     "MemberUp",
@@ -52,6 +55,12 @@ class Member(msgspec.Struct, frozen=True):
         return f"<Member {self.name} {self.state} at {self.address}>"
 
 
+class MemberJoining(msgspec.Struct, frozen=True):
+    """A member is on its way in: it is known, and does not take part yet."""
+
+    member: Member
+
+
 class MemberUp(msgspec.Struct, frozen=True):
     """A member takes part: it is new, or it is back from suspicion or from down."""
 
@@ -60,6 +69,12 @@ class MemberUp(msgspec.Struct, frozen=True):
 
 class MemberSuspect(msgspec.Struct, frozen=True):
     """A member does not answer; it has some time left to refute."""
+
+    member: Member
+
+
+class MemberLeaving(msgspec.Struct, frozen=True):
+    """A member is on its way out: it hands over what it holds."""
 
     member: Member
 
@@ -76,7 +91,16 @@ class MemberLeft(msgspec.Struct, frozen=True):
     member: Member
 
 
-MemberEvent = MemberUp | MemberSuspect | MemberDown | MemberLeft
+class MemberForgotten(msgspec.Struct, frozen=True):
+    """A member is in the table no more: it was down or had left for `forget_seconds`, or it was refused its name.
+
+    `member` is what was last known of it.
+    """
+
+    member: Member
+
+
+MemberEvent = MemberJoining | MemberUp | MemberSuspect | MemberLeaving | MemberDown | MemberLeft | MemberForgotten
 
 
 class Watch:
@@ -154,21 +178,19 @@ def member_of(entry: Entry) -> Member:
     )
 
 
+_EVENTS: dict[MemberState, Callable[[Member], MemberEvent]] = {
+    "joining": MemberJoining,
+    "up": MemberUp,
+    "suspect": MemberSuspect,
+    "leaving": MemberLeaving,
+    "down": MemberDown,
+    "left": MemberLeft,
+}
+
+
 def event_of(before: Entry | None, after: Entry) -> MemberEvent | None:
-    """What to tell users of the change, if anything."""
-    old = _state(before) if before is not None else None
+    """What to tell users of the change: of its state, or nothing."""
     new = _state(after)
-    if new == old:
+    if before is not None and _state(before) == new:
         return None
-    member = member_of(after)
-    match new:
-        case "up":
-            return MemberUp(member)
-        case "suspect":
-            return MemberSuspect(member)
-        case "down":
-            return MemberDown(member)
-        case "left":
-            return MemberLeft(member)
-        case _:
-            return None
+    return _EVENTS[new](member_of(after))

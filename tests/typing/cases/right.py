@@ -63,6 +63,8 @@ async def messages() -> None:
             match event:
                 case roost.MemberUp(member=member) | roost.MemberDown(member=member):
                     assert_type(member, roost.Member)
+                case roost.MemberJoining() | roost.MemberLeaving() | roost.MemberForgotten():
+                    pass
                 case _:
                     assert_type(event, roost.MemberSuspect | roost.MemberLeft)
 
