@@ -13,11 +13,13 @@ comma := ,
 demo: .venv/.installed
 	@$(BIN)/roost demo
 
-test: .venv/.dev
+test: .venv/.dev test-packages
 	$(BIN)/python -m pytest -q
 
-test-packages: # what tests of cut networks need of a Debian system; without it they are skipped
-	@command -v ip >/dev/null && command -v tc >/dev/null || apt-get install -y --no-install-recommends iproute2
+test-packages: # what the tests of cut networks need of a Debian system; where it cannot be had they are skipped
+	@command -v ip >/dev/null && command -v tc >/dev/null \
+	  || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y --no-install-recommends iproute2; } \
+	  || echo "iproute2 is missing, and only root can install it: the tests of cut networks are skipped"
 
 bench: .venv/.dev
 	$(BIN)/python -m benchmarks $(if $(RAY),--ray)
