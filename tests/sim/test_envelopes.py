@@ -251,3 +251,24 @@ async def test_a_stopped_node_refuses_envelopes_and_its_inbox_ends(cluster: Clus
     with pytest.raises(roost.Unreachable, match="this node has stopped"):
         await outbox.put(roost.Envelope(to=b.name, body="x"))
     assert [letter.body async for letter in inbox] == ["last"]
+
+
+async def test_a_node_may_write_to_itself_within_the_same_bounds(cluster: Cluster) -> None:
+    (a,) = await cluster.start(1, inbox_messages_max=10)
+    inbox = a.inbox(int)
+
+    async def send() -> None:
+        for number in range(100):
+            await a.outbox.put(roost.Envelope(to=a.name, id=number, body=number))
+
+    sending = asyncio.create_task(send())
+    await cluster.sleep(0.1)
+    assert len(inbox) == 10
+    assert [(await anext(inbox)).id for _ in range(100)] == list(range(100))
+    await sending
+    await a.outbox.put(roost.Envelope(to=roost.BROADCAST, body=1))
+    await cluster.sleep(0.1)
+    assert len(inbox) == 0, "alone, a broadcast reaches nobody"
+    await a.send(a.name, Notice(1))
+    await cluster.sleep(0.1)
+    assert a.status()["messages_dropped"] == 1

@@ -284,8 +284,8 @@ class Messaging:
             case Credit(kind=kind, count=count, stream=stream):
                 self._windows.restart(peer, kind, -count, stream)
             case Bounced(kind=kind, count=count):
-                self._windows.credit(peer, kind, count)
-                if (peer.name, kind) not in self._bounces_logged:
+                was_sent = self._windows.credit(peer, kind, count)
+                if was_sent and (peer.name, kind) not in self._bounces_logged:
                     self._bounces_logged.add((peer.name, kind))
                     what = f"{kind} messages" if kind else "envelopes"
                     log.warning("%s drops %s: nobody reads them there (node.inbox)", peer.name, what)

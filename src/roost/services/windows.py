@@ -47,7 +47,7 @@ class _Window:
     def renew(self, peer: Peer, kind: str) -> None:
         """A new stream has begun."""
         self.stream = peer.stream_out
-        self.sent = 0
+        self.sent = _carried(peer, kind)
         self.is_told = False
 
     def restart(self, unread: int, limit: int) -> None:
@@ -186,11 +186,11 @@ class Windows:
                 await future
         except TimeoutError as error:
             if future.done() and not future.cancelled():
-                pass
+                window.give_back(self._limit)
             raise self._full(peer, kind) from error
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
-                pass
+                window.give_back(self._limit)
             raise
         finally:
             if future in window.waiting:
@@ -205,11 +205,12 @@ class Windows:
 
     # what the receivers say
 
-    def credit(self, peer: Peer, kind: str, count: int) -> None:
-        """So many more were read."""
-        window = self._windows.get((peer.uid, kind))
-        if window is not None:
-            self._window(peer, kind).give(count, self._limit)
+    def credit(self, peer: Peer, kind: str, count: int) -> bool:
+        """So many more were read. False: this node has sent none."""
+        if (peer.uid, kind) not in self._windows:
+            return False
+        self._window(peer, kind).give(count, self._limit)
+        return True
 
     def restart(self, peer: Peer, kind: str, unread: int, stream: int) -> None:
         """So many were unread when that stream began."""
