@@ -26,6 +26,7 @@ from roost.runtime import Runtime
 from roost.wire.frame import decode_batch, encode_batch
 from roost.wire.handshake import Handshake
 from roost.wire.protocol import PROTOCOL, Call, Envelope, Facts, Failure, Identity, News, Reply, Stream
+from roost.wire.values import encode
 from tests.net.ends import eventually, on_both_loops
 
 SECRET = secrets.token_urlsafe(32)
@@ -309,6 +310,10 @@ async def test_a_peer_that_breaks_the_protocol_loses_its_link_and_nobody_else_do
         assert await b.ask("a", Echo(b"fine")) == b"fine"
 
 
+class Whose(roost.Request[str]):
+    pass
+
+
 @on_both_loops
 async def test_a_client_is_no_member_and_cannot_gossip() -> None:
     async with node("a") as a, stranger_to(a, role="client") as client:
@@ -322,3 +327,22 @@ async def test_a_client_is_no_member_and_cannot_gossip() -> None:
             await client.answered
         assert a.peers == []
         assert [member.name for member in a.members] == ["a"]
+
+
+@on_both_loops
+async def test_a_client_with_the_name_of_a_member_does_not_pass_for_it() -> None:
+    async with node("a") as a, node("stranger", a) as member, stranger_to(a, role="client") as client:
+        sources: list[str] = []
+
+        @a.answer(Whose)
+        def whose(letter: roost.Envelope[Whose]) -> str:
+            sources.append(letter.source)
+            return letter.source
+
+        await a.ready(2)
+        body = msgspec.Raw(encode(Whose()))
+        client.link.write(encode_batch([Stream(1), Call(1, "ask", "Whose", body, 1000)]))
+        async with asyncio.timeout(10):
+            await client.answered
+        assert await member.ask("a", Whose()) == "stranger"
+        assert sources == ["stranger (client)", "stranger"]

@@ -286,10 +286,12 @@ class Peers(SessionOwner):
     def admit(self, session: Session, identity: Identity) -> Peer:
         if self._closed:
             raise AuthError(f"{self.me.name} is stopping")
+        # No member's name has a space: a client cannot pass for one where its messages are read.
+        name = identity.name if identity.role == "member" else f"{identity.name} (client)"
         known = self.by_uid.get(identity.uid)
         if known is not None:
             if (known.name, known.role, known.address or identity.address) != (
-                identity.name,
+                name,
                 identity.role,
                 identity.address,
             ):
@@ -297,7 +299,7 @@ class Peers(SessionOwner):
                     f"{identity.name} at {identity.address} claims to be the run {known.uid:016x} of {known.name}"
                 )
             return known
-        peer = self.get(identity.uid, identity.name, identity.address)
+        peer = self.get(identity.uid, name, identity.address)
         peer.role = identity.role
         return peer
 
