@@ -221,6 +221,9 @@ class Peers(SessionOwner):
 
     async def dial(self, uid: int, address: str) -> str:
         """Open a link of its own to the node `uid`, only to see whether that can be done: "", or why it cannot."""
+        known = self.by_uid.get(uid)
+        if known is not None and known.blocked:
+            return "it is on the blocklist"
         try:
             session = await self._open(address)
         except (ConnectionRefused, RoostError, TimeoutError) as error:
