@@ -19,12 +19,20 @@ def test_three_members_for_a_second_make_a_row() -> None:
     told: list[str] = []
     report = make_report((Plan(3, member_hours=3 / 3600, trials=2),), told.append)
     (row,) = report.figures
+    assert row.first_suspicion_seconds and row.first_down_seconds and row.half_down_seconds and row.all_down_seconds
+    assert row.all_down_seconds_max and row.join_bytes and row.join_seconds
     assert 0.0 < row.first_suspicion_seconds < row.first_down_seconds <= row.half_down_seconds <= row.all_down_seconds
     assert row.all_down_seconds <= row.all_down_seconds_max
     assert (row.false_suspicions, row.false_deaths) == (0.0, 0.0)
     assert row.bytes_a_second > 0 and row.join_bytes > 0 and row.join_seconds > 0
     assert f"| 3 | 0 % | {row.first_suspicion_seconds:.1f} s |" in tables(report)
-    assert len(told) == 1 and told[0].startswith("1/1: 3 members, 0 % lost")
+    assert len(told) == 1 and told[0].startswith("1/1 (") and "3 | 0 %" in told[0]
+
+
+def test_members_that_are_only_watched_have_no_other_figures() -> None:
+    report = make_report((Plan(3, member_hours=3 / 3600, trials=0),), lambda text: None)
+    assert report.figures[0].all_down_seconds is report.figures[0].join_bytes is None
+    assert "| 3 | 0 % | - | - | - | - | - | 0 | 0 |" in tables(report)
 
 
 def test_what_is_lost_makes_false_suspicions_and_they_are_counted() -> None:
