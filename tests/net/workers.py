@@ -92,8 +92,10 @@ class Worker:
         return next((seen.kind for seen in reversed(self.events) if seen.name == name), "")
 
     def kinds(self, name: str, since: float = 0.0) -> list[str]:
-        """What it saw happen to that member, in order."""
-        return [seen.kind for seen in self.events if seen.name == name and seen.at >= since]
+        """What it saw happen to that member, in order, but for the ways in and out: they may be over when it hears."""
+        passing = ("joining", "leaving")
+        seen = [each for each in self.events if each.name == name and each.at >= since]
+        return [each.kind for each in seen if each.kind not in passing]
 
     async def until(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
         """Wait for something that comes with an event."""
