@@ -4,7 +4,9 @@ The machines are the real ones and their messages are encoded as they would be o
 What is left out is what costs time and changes nothing: the checks after each step, and decoding what was just encoded.
 
 A lost message is one that comes too late to count. Links are TCP, which loses nothing, but a segment that has to be
-sent again by its timer arrives, with all that queues behind it, when the probe is over.
+sent again by its timer arrives, with all that queues behind it, when the probe is over. The links between those who
+were there from the start have long been open: opening one would be a sign of life that is never lost, and in a large
+cluster nearly every probe would open one.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from roost.version import VERSION
 from roost.wire.frame import LENGTH_BYTES, encode_batch
 from roost.wire.protocol import News, Sent
 from tests.core.swim_runner import Runner
-from tests.core.swim_world import World
+from tests.core.swim_world import Line, World
 
 __all__ = ["Accusation", "Crowd"]
 
@@ -48,7 +50,10 @@ class Crowd(World):
         self._next_uid = UID_FIRST
         self.accusations: list[Accusation] = []
         self.bytes_sent = 0
+        self._parted: dict[tuple[int, int], None] = {}
+        """Pairs whose link has been broken or closed: from then on it is opened as everywhere else."""
         self.members = [self._one(f"node-{index}") for index in range(count)]
+        self._founders = {runner.uid: None for runner in self.members}
         self._form()
         self.loss = loss
 
@@ -127,10 +132,17 @@ class Crowd(World):
         if after.health != Health.ALIVE and (before is None or before.health != after.health) and not change.forgotten:
             self.accusations.append(Accusation(self.now, runner.uid, after.uid, after.incarnation, after.health))
 
+    def _unlink(self, a: Runner, b: Runner, *, broken: bool = True) -> None:
+        super()._unlink(a, b, broken=broken)
+        self._parted[a.uid, b.uid] = self._parted[b.uid, a.uid] = None
+
     def _send(self, runner: Runner, effect: SendGossip) -> None:
         frame = encode_batch([Sent(int(1000 * self.now)), News(effect.message)])
         self.bytes_sent += LENGTH_BYTES + len(frame)
-        if (runner.uid, effect.uid) in self._links:
+        pair = (runner.uid, effect.uid)
+        if pair not in self._links and pair not in self._parted and all(uid in self._founders for uid in pair):
+            self._links[pair] = self._links[effect.uid, runner.uid] = Line()
+        if pair in self._links:
             self._deliver(runner, self.runners[effect.uid], effect.message)
         elif effect.address:
             self._connect(runner, effect.address, effect.uid, effect.message)

@@ -15,9 +15,9 @@ def test_a_crowd_begins_formed_and_settled_and_says_nothing_new() -> None:
     assert 50 < crowd.bytes_sent / 30.0 / 20 < 500
 
 
-def test_three_members_for_a_second_make_a_row() -> None:
+def test_three_members_for_a_minute_make_a_row() -> None:
     told: list[str] = []
-    report = make_report((Plan(3, member_hours=3 / 3600, trials=2),), told.append)
+    report = make_report((Plan(3, member_hours=3 / 60, trials=2),), told.append)
     (row,) = report.figures
     assert row.first_suspicion_seconds and row.first_down_seconds and row.half_down_seconds and row.all_down_seconds
     assert row.all_down_seconds_max and row.join_bytes and row.join_seconds
@@ -41,6 +41,12 @@ def test_what_is_lost_makes_false_suspicions_and_they_are_counted() -> None:
     )
     assert quiet.false_suspicions == 0 < lossy.false_suspicions
     assert lossy.bytes_a_second > quiet.bytes_a_second
+
+
+def test_where_everything_is_lost_everybody_misses_whom_it_probes() -> None:
+    crowd = Crowd(30, loss=1.0)
+    crowd.run(4.0)
+    assert {one.observer for one in crowd.accusations} == {one.uid for one in crowd.members}
 
 
 def test_members_stand_still_as_often_as_they_are_told_to() -> None:
