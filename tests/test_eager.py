@@ -214,3 +214,46 @@ def test_handlers_that_call_handlers_inline_nest(run: Run) -> None:
         await bench.close()
 
     run(main)
+
+
+def test_a_handler_that_cancels_its_own_task_and_returns_harms_no_other(run: Run) -> None:
+    async def main() -> None:
+        bench = Bench()
+
+        async def rude() -> int:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            return 1
+
+        async def patient() -> int:
+            await asyncio.sleep(0.001)
+            return 2
+
+        assert bench.run(rude(), "rude") is None
+        assert bench.run(patient(), "patient") is not None
+        await bench.one_more()
+        assert bench.ended[-1][1:] == (2, None)
+        await bench.close()
+
+    run(main)
+
+
+def test_a_handler_that_raises_generator_exit_has_failed_like_any_other(run: Run) -> None:
+    async def main() -> None:
+        bench = Bench()
+
+        async def odd(wait: bool) -> None:
+            if wait:
+                await asyncio.sleep(0)
+            raise GeneratorExit
+
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="GeneratorExit"):
+                bench.run(odd(False), "at once")
+        bench.run(odd(True), "later")
+        await bench.one_more()
+        assert [type(error) for _, _, error in bench.ended] == [RuntimeError]
+        await bench.close()
+
+    run(main)

@@ -83,9 +83,9 @@ class Eager:
             carrier.carry(awaited, context, finish, argument)
             self.task = task
             return SUSPENDED
-        if self._spare is None:
+        if self._spare is None and not task.cancelling():
             self._spare = carrier
-        else:
+        else:  # one that its work has cancelled must not end the next one
             task.cancel()
         result, carrier.result = carrier.result, None
         error = carrier.error
@@ -112,8 +112,10 @@ def _drive(carrier: _Carrier) -> Generator[Any, Any, None]:
         work = yield _ENDED
         try:
             carrier.result = yield from work
-        except GeneratorExit:
-            raise
+        except GeneratorExit as error:
+            if carrier.is_closing:
+                raise
+            carrier.error = RuntimeError(f"a handler raised {error!r}")
         except BaseException as error:
             carrier.error = error
         del work
@@ -137,6 +139,7 @@ class _Carrier(Coroutine[Any, Any, None]):
         "_runtime",
         "drive",
         "error",
+        "is_closing",
         "result",
         "task",
     )
@@ -151,6 +154,7 @@ class _Carrier(Coroutine[Any, Any, None]):
         """Begin a piece of work; returns _ENDED, or what it waits for."""
         self.result: Any = None
         self.error: BaseException | None = None
+        self.is_closing = False
         self.drive(None)
         self.task: asyncio.Task[None] = runtime.spawn(self, name="handler")
 
@@ -201,6 +205,7 @@ class _Carrier(Coroutine[Any, Any, None]):
         raise StopIteration
 
     def close(self) -> None:
+        self.is_closing = True
         self._driver.close()
 
     def __await__(self) -> Generator[Any, Any, None]:

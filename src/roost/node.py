@@ -123,6 +123,8 @@ class Node:
 
     async def start(self) -> None:
         """Join the cluster; returns once this node is up."""
+        if self._run is not None and self._run.runtime.loop.is_closed():
+            self._run = self._leaving = None
         if self._run is not None:
             raise ConfigError(f"{self.name} runs already", todo="stop it first")
         settings = self.settings
@@ -159,6 +161,9 @@ class Node:
         """Leave gracefully: hand everything off within `leave_seconds`, say good-bye, close. Twice does nothing."""
         run = self._run
         if run is None:
+            return
+        if run.runtime.loop.is_closed():  # its loop ended without it: nothing of it runs, and nobody can be told
+            self._run = self._leaving = None
             return
         if self._leaving is None:
             self._leaving = run.runtime.loop.create_task(self._leave(run), name="leave")

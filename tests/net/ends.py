@@ -195,7 +195,7 @@ class Ends(Pairs):
     def __init__(self, *, tls: bool, establish: bool | None = True, **settings: Any) -> None:
         super().__init__(establish=establish)
         self.tls = tls
-        self.settings = Settings(bind="127.0.0.1:0", **settings)
+        self.settings = Settings(bind="127.0.0.1:0", **{"same_host_sockets": False, **settings})
 
     async def __aenter__(self) -> Ends:
         runtime = Runtime()

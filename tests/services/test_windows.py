@@ -26,8 +26,13 @@ class Receiver(Peer):
         self.name = f"n{uid}"
         self.stream_out = 0
         self.held_bytes = 0
+        self.inbox_messages_max = 0
         self.carried: Counter[tuple[str, str]] = Counter()
         self.got = 0
+        self.release = asyncio.Event()
+
+    async def room(self, seconds: float) -> None:
+        await self.release.wait()
 
     def cast(self, service: str, method: str, body: msgspec.Raw, trace: str | None = None) -> None:
         self.got += 1
@@ -131,3 +136,30 @@ async def test_one_without_room_keeps_it_from_all(windows: Windows, peer: Receiv
     posting.cancel()
     await asyncio.wait([posting])
     assert await room(windows, peer) == LIMIT, "what the two had taken is back"
+
+
+@in_a_loop
+async def test_who_has_room_and_waits_for_the_buffer_counts_on_the_next_stream(
+    windows: Windows, peer: Receiver
+) -> None:
+    peer.held_bytes = 1
+    senders = [asyncio.create_task(windows.post(peer, "N", INBOX, "N", NOTHING)) for _ in range(LIMIT - 1)]
+    await asyncio.sleep(0)
+    peer.begin()
+    windows.restart(peer, "N", 0, 1)
+    windows.restart(peer, ENVELOPES, 0, 1)
+    assert await room(windows, peer) == 1
+    peer.begin()
+    peer.release.set()
+    await asyncio.gather(*senders)
+    windows.restart(peer, "N", 0, 2)
+    assert await room(windows, peer) == 1, "the room of one that was lost with the first link"
+
+
+@in_a_loop
+async def test_the_lesser_of_both_ends_limits_counts(windows: Windows, peer: Receiver) -> None:
+    peer.inbox_messages_max = 2
+    assert await room(windows, peer) == 2
+    other = Receiver(2)
+    other.inbox_messages_max = LIMIT + 10
+    assert await room(windows, other) == LIMIT

@@ -18,6 +18,11 @@ class Notice(roost.Message):
     number: int
 
 
+class Blob(roost.Message):
+    number: int
+    body: bytes
+
+
 @dataclasses.dataclass
 class Point:
     x: int
@@ -272,3 +277,63 @@ async def test_a_node_may_write_to_itself_within_the_same_bounds(cluster: Cluste
     await a.send(a.name, Notice(1))
     await cluster.sleep(0.1)
     assert a.status()["messages_dropped"] == 1
+
+
+@pytest.mark.parametrize(("mine", "yours"), [(5, 4096), (4096, 5), (3, 8)])
+async def test_nodes_with_other_limits_lose_nothing_and_never_wait_for_good(
+    cluster: Cluster, mine: int, yours: int
+) -> None:
+    (a,) = await cluster.start(1, inbox_messages_max=mine)
+    (b,) = await cluster.start(1, inbox_messages_max=yours)
+    await cluster.settle()
+    inbox, notices = b.inbox(int), b.inbox(Notice)
+    got: list[int] = []
+    told: list[int] = []
+
+    async def read() -> None:
+        async for letter in inbox:
+            got.append(letter.body)
+            await asyncio.sleep(0.01)  # virtual
+
+    async def hear() -> None:
+        async for letter in notices:
+            told.append(letter.body.number)
+            await asyncio.sleep(0.01)
+
+    readers = [asyncio.create_task(read()), asyncio.create_task(hear())]
+    for number in range(60):
+        await a.outbox.put(roost.Envelope(to=b.name, body=number))
+        await a.send(b.name, Notice(number))
+        most = max(len(inbox), len(notices))
+        assert most <= max(mine, yours)
+    await cluster.sleep(2.0)
+    assert got == told == list(range(60))
+    for reader in readers:
+        reader.cancel()
+
+
+async def test_who_waits_for_room_as_the_link_breaks_is_counted_on_the_next_one(cluster: Cluster) -> None:
+    a, b = await cluster.start(2, inbox_messages_max=8, write_bytes_high=2000, call_seconds=60.0)
+    inbox = b.inbox(Blob)
+    got: list[int] = []
+
+    async def read() -> None:
+        async for letter in inbox:
+            got.append(letter.body.number)
+            await asyncio.sleep(0.05)  # virtual
+
+    reader = asyncio.create_task(read())
+    senders = []
+    for burst in range(4):
+        cluster.reset_links(a, b)
+        cluster.partition([a], [b])
+        blobs = [Blob(burst * 100 + number, b"x" * 600) for number in range(20)]
+        senders += [asyncio.create_task(a.send(b.name, blob)) for blob in blobs]
+        await cluster.sleep(0.3)
+        cluster.heal()
+        await cluster.sleep(0.6)
+    await asyncio.gather(*senders)
+    await cluster.sleep(30.0)
+    assert b.status()["messages_dropped"] == 0
+    assert len(got) == len(set(got)) > 60
+    reader.cancel()

@@ -365,6 +365,8 @@ class Membership:
             self._herald.send_view(self._rng.choice(self._view.live_others()), answer=True)
         live = self._view.live_others()
         if self.me.state == "joining" and admission.joined:
+            # Newcomers behind one firewall would vouch for each other: they count only while nobody is up.
+            live = [uid for uid in live if self._view.entries[uid].state == "up"] or live
             asked = self._reaching.look(live, now, first=self._seen_first)
             if asked is not None:
                 self._herald.send_reach_request(*asked)

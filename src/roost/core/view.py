@@ -21,6 +21,8 @@ from roost.core.gossip import ADDRESS, NAME, Entry, Health, Report
 
 __all__ = ["View", "digest_of", "in_ring", "is_live", "is_valid", "merge"]
 
+INCARNATION_MAX = 2**62
+"""Nobody gets there by one at a time; a greater one would leave its member no room to refute."""
 MARKS_MAX = 4096
 """Members remembered only as gone. The oldest mark goes first; without it a stale entry could flash up once."""
 REPORTS_SPARE = 256
@@ -45,7 +47,8 @@ def is_valid(entry: Entry) -> bool:
     """Whether the entry can be taken in: what fails this breaks the protocol and is ignored."""
     named = NAME.fullmatch(entry.name) is not None and ADDRESS.fullmatch(entry.address) is not None
     placed = entry.weight == 0 or WEIGHT_MIN <= entry.weight <= WEIGHT_MAX  # what a ring takes; false for nan
-    return entry.uid > 0 and named and placed and entry.zone.isprintable()
+    numbered = entry.uid > 0 and 0 <= entry.incarnation <= INCARNATION_MAX
+    return numbered and named and placed and entry.zone.isprintable()
 
 
 def merge(a: Entry, b: Entry) -> Entry:

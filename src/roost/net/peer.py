@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Peer"]
 
+GIVE_UP_AT_ONCE_MAX = 256
+"""Looking for one call among more, for each of as many that are cancelled together, would hold up the loop."""
 Pending = tuple[asyncio.Future[msgspec.Raw], float, float]
 """(the caller's future, deadline, start)"""
 
@@ -43,6 +45,7 @@ class Peer(Outbound):
         "carried",
         "connecting",
         "inbound",
+        "inbox_messages_max",
         "pending",
         "role",
         "running",
@@ -77,6 +80,8 @@ class Peer(Outbound):
         self.running: dict[int, tuple[asyncio.Task[None], float]] = {}
         self.sessions: list[Session] = []
         self.inbound: Session | None = None
+        self.inbox_messages_max = 0
+        """What the other end has said of itself; 0 as long as there was no link."""
         self.stream_out = 0
         self.stream_in = 0
         self.carried: Counter[tuple[str, str]] = Counter()
@@ -262,7 +267,9 @@ class Peer(Outbound):
             self.send(Cancel(number), must=True)
 
     def give_up(self, future: asyncio.Future[msgspec.Raw]) -> None:
-        """The caller of `future` was cancelled: end its call at once."""
+        """The caller of `future` was cancelled: end its call at once, or among very many with the next sweep."""
+        if len(self.pending) > GIVE_UP_AT_ONCE_MAX:
+            return
         for number, (waiting, _, _) in self.pending.items():
             if waiting is future:
                 del self.pending[number]

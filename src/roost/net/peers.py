@@ -267,6 +267,7 @@ class Peers(SessionOwner):
             partitions=settings.partitions,
             placement_seed=self._placement_seed,
             wall_milliseconds=int(self.runtime.wall() * 1000),
+            inbox_messages_max=settings.inbox_messages_max,
         )
         return Handshake(
             initiator=initiator,

@@ -158,6 +158,7 @@ class Session:
         for answer in answers:
             self.link.write(answer)
         if peer is not None:
+            peer.inbox_messages_max = handshake.theirs.inbox_messages_max
             self._handshake = None
             self.peer = peer
             self.link.established()

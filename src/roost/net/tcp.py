@@ -13,7 +13,6 @@ import asyncio
 import errno
 import ipaddress
 import logging
-import math
 import os
 import socket
 import ssl
@@ -23,8 +22,10 @@ from typing import Any
 
 from roost.config import Settings
 from roost.errors import AuthError, ConfigError, DeadlineExceeded, Overloaded, ProtocolError, RoostError
+from roost.net import same_host
 from roost.net.address import format_address, is_ip, parse_address
 from roost.net.certificates import names_in
+from roost.net.silence import notice_silence
 from roost.net.tcp_link import Buffers, TcpLink
 from roost.net.tcp_preface import AcceptedPreface, ConnectingPreface
 from roost.net.tls import TlsContexts, TlsSource, binding_of
@@ -38,10 +39,6 @@ log = logging.getLogger("roost.net")
 BACKLOG = 512
 CLOSE_SECONDS = 2.0
 """What is queued in a link that is closed gets this long to leave."""
-
-KEEP_ALIVE_PROBES = 2
-KEEP_ALIVE_SECONDS_MAX = 32_767
-"""More the system does not take."""
 
 COMPLAINTS_MAX = 20
 COMPLAINTS_SECONDS = 10.0
@@ -93,7 +90,14 @@ class TcpTransport:
             todo = _LISTEN_ADVICE.get(error.errno or 0, "choose another address")
             raise ConfigError(f"cannot listen: {_reason(error)}", where=where, todo=todo) from error
         self._servers.append(server)
-        return format_address(host, server.sockets[0].getsockname()[1])
+        address, port = server.sockets[0].getsockname()[:2]
+        if self._settings.same_host_sockets:
+            beside = await same_host.listen(
+                self._runtime.loop, lambda: self._preface(accept), address, port, backlog=BACKLOG
+            )
+            if beside is not None:
+                self._servers.append(beside)
+        return format_address(host, port)
 
     def _preface(self, accept: Callable[[Link], LinkOwner]) -> AcceptedPreface:
         link: TcpLink
@@ -172,11 +176,15 @@ class TcpTransport:
         """Try each address of `host` in turn; raises the last one's OSError."""
         loop = self._runtime.loop
         addresses = await self._resolve(host)
+
+        def preface() -> ConnectingPreface:
+            return ConnectingPreface(**self._preface_wants, loop=loop)
+
         for number, address in enumerate(addresses, 1):
+            if self._settings.same_host_sockets and (beside := await same_host.dial(loop, preface, address, port)):
+                return beside
             try:
-                return await loop.create_connection(
-                    lambda: ConnectingPreface(**self._preface_wants, loop=loop), address, port
-                )
+                return await loop.create_connection(preface, address, port)
             except OSError:
                 if number == len(addresses):
                     raise
@@ -242,7 +250,7 @@ class TcpTransport:
     def _link(self, transport: asyncio.Transport, *, accepted: bool) -> TcpLink:
         """A link for a new connection, counted and bounded as half-open."""
         settings = self._settings
-        _notice_silence(transport, settings.link_silent_seconds)
+        notice_silence(transport, settings.link_silent_seconds)
         link = TcpLink(transport, self, self._runtime, self._buffers, accepted=accepted, close_seconds=CLOSE_SECONDS)
         if accepted:
             unproven = [each for each in self._half_open if each.accepted]
@@ -339,27 +347,6 @@ def _tls_reason(error: ssl.SSLError) -> str:
     if error.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
         return "the other end showed no certificate"
     return str(error)
-
-
-def _notice_silence(transport: asyncio.Transport, seconds: float) -> None:
-    """Have the system break a connection whose other end acknowledges nothing for `seconds`.
-
-    What is sent and not acknowledged is the business of TCP_USER_TIMEOUT, which only Linux has; a connection on which
-    nothing is sent, that of keep-alive: asked after half the time, and given up with the last question unanswered.
-    """
-    asks = min(max(math.ceil(seconds / 2), 1), KEEP_ALIVE_SECONDS_MAX)
-    again = min(max(math.ceil(seconds / 2 / KEEP_ALIVE_PROBES), 1), KEEP_ALIVE_SECONDS_MAX)
-    options = {
-        "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE": asks,
-        "TCP_KEEPINTVL": again,
-        "TCP_KEEPCNT": KEEP_ALIVE_PROBES,
-        "TCP_USER_TIMEOUT": min(max(int(seconds * 1000), 1), 2**31 - 1),
-    }
-    bare = transport.get_extra_info("socket")
-    bare.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in options.items():
-        if (option := getattr(socket, name, None)) is not None:
-            bare.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _reason(error: OSError) -> str:

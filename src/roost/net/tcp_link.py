@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Protocol
@@ -280,4 +281,7 @@ class TcpLink(asyncio.BufferedProtocol):
 def remote_of(transport: asyncio.Transport) -> str:
     """The other end's address; a connection that is gone already has none."""
     name = transport.get_extra_info("peername")
-    return format_address(name[0], name[1]) if isinstance(name, tuple) else "unknown address"
+    if isinstance(name, tuple):
+        return format_address(name[0], name[1])
+    bare = transport.get_extra_info("socket")
+    return "this host" if bare is not None and bare.family == socket.AF_UNIX else "unknown address"

@@ -22,16 +22,22 @@ __all__ = ["Account", "Accounts", "Inbox"]
 M = TypeVar("M")
 GiveCredit = Callable[[int, str, int], None]
 """Called with the sender's uid, the kind, and by how many more it may send."""
+WindowOf = Callable[[int], int]
+"""How many a sender, by its uid, sends ahead by its own settings; 0 if that is not known."""
 
 
 class Account:
     """What one sender has unread of one kind."""
 
-    __slots__ = ("_accounts", "is_gone", "taken", "uid", "unread")
+    __slots__ = ("_accounts", "is_gone", "limit", "taken", "uid", "unread", "window")
 
-    def __init__(self, accounts: Accounts, uid: int) -> None:
+    def __init__(self, accounts: Accounts, uid: int, window: int) -> None:
         self._accounts = accounts
         self.uid = uid
+        self.window = min(accounts.limit, window)
+        """So many the sender has unread at most, by what both ends want."""
+        self.limit = max(accounts.limit, window)
+        """More are refused. Before its first link a sender knows only its own limit, and nothing of that is lost."""
         self.unread = 0
         self.taken = 0
         """Read since credit was last given."""
@@ -42,7 +48,7 @@ class Account:
         self.unread -= 1
         if windowed:
             self.taken += 1
-            if self.taken * 2 >= self._accounts.limit:
+            if self.taken * 2 >= self.window:
                 taken, self.taken = self.taken, 0
                 self._accounts.give_credit(self.uid, self._accounts.kind, taken)
         if self.is_gone and not self.unread:
@@ -52,16 +58,18 @@ class Account:
 class Accounts:
     """The accounts of one kind."""
 
-    def __init__(self, kind: str, limit: int, give_credit: GiveCredit) -> None:
+    def __init__(self, kind: str, limit: int, give_credit: GiveCredit, window_of: WindowOf | None = None) -> None:
         self.kind = kind
         self.limit = limit
         self.give_credit = give_credit
+        self._window_of = window_of
         self._by_uid: dict[int, Account] = {}
 
     def of(self, uid: int) -> Account:
         account = self._by_uid.get(uid)
         if account is None:
-            account = self._by_uid[uid] = Account(self, uid)
+            window = self._window_of(uid) if self._window_of is not None else 0
+            account = self._by_uid[uid] = Account(self, uid, window or self.limit)
         account.is_gone = False
         return account
 
@@ -100,10 +108,12 @@ class Inbox(Generic[M]):
     Several readers share the work. When the node stops, readers get what is there, and then the end.
     """
 
-    def __init__(self, kind: str, body: Any, limit: int, give_credit: GiveCredit) -> None:
+    def __init__(
+        self, kind: str, body: Any, limit: int, give_credit: GiveCredit, window_of: WindowOf | None = None
+    ) -> None:
         self.kind = kind
         self.body_type = body
-        self.accounts = Accounts(kind, limit, give_credit)
+        self.accounts = Accounts(kind, limit, give_credit, window_of)
         """Of messages; envelopes are counted together for all inboxes."""
         self._decode: Callable[[Any], M] = decoder(body).decode
         self._decode_envelope: Callable[[Any], tuple[int, M]] = decoder(GenericAlias(tuple, (int, body))).decode
@@ -124,7 +134,7 @@ class Inbox(Generic[M]):
         """
         accounts = self.accounts
         account = accounts.of(uid)
-        if account.unread >= accounts.limit:
+        if account.unread >= account.limit:
             return False
         letter = Envelope(self._decode(body), source)
         account.unread += 1

@@ -103,8 +103,9 @@ class Members:
     def watch(self) -> AsyncIterator[MemberEvent]:
         """Each change of a member's state from now on, in order, after one event for each member as it is now.
 
-        It skips nothing: whoever applies the events has the same table as `members` at any moment. A reader that is a
-        hundred thousand events behind gets Overloaded instead.
+        It skips nothing: whoever applies the events has the same table as `members` at any moment. What a member was
+        before this node heard of it is no event: of one that comes and goes at once its end may be all that is told. A
+        reader that is a hundred thousand events behind gets Overloaded instead.
         """
         watch = Watch(self._runtime.loop, self._watchers)
         for entry in self.entries():

@@ -64,7 +64,7 @@ class Messaging:
         self._inboxes: dict[str, Inbox[Any]] = {}
         self._answers: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], bool]] = {}
         self._windows = Windows(self._loop, settings.inbox_messages_max, settings.call_seconds)
-        self._envelopes = Accounts(ENVELOPES, settings.inbox_messages_max, self._give_credit)
+        self._envelopes = Accounts(ENVELOPES, settings.inbox_messages_max, self._give_credit, self._window_of)
         self._asks: dict[type[Any], tuple[str, Callable[[Any], Any]]] = {}
         self._targets: dict[str, Peer] = {}
         self._bounces_logged: set[tuple[str, str]] = set()
@@ -179,7 +179,8 @@ class Messaging:
         kind = ENVELOPES if body is Any else kind_of_body(body)
         found = self._inboxes.get(kind)
         if found is None:
-            found = self._inboxes[kind] = Inbox(kind, body, self._settings.inbox_messages_max, self._give_credit)
+            limit = self._settings.inbox_messages_max
+            found = self._inboxes[kind] = Inbox(kind, body, limit, self._give_credit, self._window_of)
         elif found.body_type != body:
             todo = "read all of them as one type, or give a message class another tag"
             raise ConfigError(
@@ -241,7 +242,7 @@ class Messaging:
         if inbox is None:
             return self._bounce(peer, call, ENVELOPES)
         account = self._envelopes.of(uid)
-        if account.unread >= self._envelopes.limit:
+        if account.unread >= account.limit:
             return self._refuse(peer, call, ENVELOPES)
         try:
             inbox.put_envelope(account, peer.name, call.body)
@@ -292,6 +293,10 @@ class Messaging:
             case Stream(number=stream):
                 for accounts in self._accounts():
                     peer.send(Credit(accounts.kind, -accounts.restart(peer.uid), stream), must=True)
+
+    def _window_of(self, uid: int) -> int:
+        peer = self._peers.by_uid.get(uid)
+        return peer.inbox_messages_max if peer is not None else 0
 
     def _accounts(self) -> list[Accounts]:
         """Those of all kinds; that of envelopes is last, as `windows.py` wants it."""

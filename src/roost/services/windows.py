@@ -1,12 +1,15 @@
 """The sender's end of flow control: how much of each kind every receiver has not read yet.
 
-A sender may have `inbox_messages_max` messages of one kind unread at one receiver, and waits beyond that until the
-receiver, as its readers take them, gives credit. See `inbox.py` for the other end.
+A sender may have `inbox_messages_max` messages of one kind unread at one receiver, by its own settings or by the
+receiver's, whichever is less, and waits beyond that until the receiver, as its readers take them, gives credit. See
+`inbox.py` for the other end.
 
 A link that breaks may take messages and credit with it, so with each new stream both ends count anew. The receiver
 says of every kind how many it has unread as the stream begins; the sender adds what it has sent on that stream, which
 includes what waited for the link. Until it hears so, it goes on with what it had counted. The kind `ENVELOPES` is said
 last: of kinds that were not named by then, nobody has an inbox there, and nothing is unread.
+
+Who has taken room and waits for the link counts on every stream until it sends.
 
 Invariant: `outstanding` counts what was sent or is about to be, each waiter that was woken among it, never below zero.
 """
@@ -33,46 +36,62 @@ ENVELOPES = ""
 class _Window:
     """What one receiver has not yet read of one kind from this node."""
 
-    __slots__ = ("is_told", "outstanding", "sent", "stream", "waiting")
+    __slots__ = ("is_told", "limit", "outstanding", "reserved", "sent", "stream", "waiting")
 
-    def __init__(self, stream: int) -> None:
+    def __init__(self, stream: int, limit: int) -> None:
         self.stream = stream
+        self.limit = limit
+        """The lesser of what both ends want, once there has been a link."""
         self.sent = 0
         """On this stream."""
+        self.reserved = 0
+        """Of senders that have room and have not used it yet; they will, on whatever stream there is then."""
         self.outstanding = 0
         self.is_told = False
         """Whether the receiver has said how many it had unread as this stream began."""
         self.waiting: deque[asyncio.Future[None]] = deque()
 
-    def renew(self, peer: Peer, kind: str) -> None:
+    def renew(self, peer: Peer, kind: str, limit: int) -> None:
         """A new stream has begun."""
         self.stream = peer.stream_out
+        self.limit = limit
         self.sent = _carried(peer, kind)
         self.is_told = False
 
-    def restart(self, unread: int, limit: int) -> None:
+    def restart(self, unread: int) -> None:
         """So many of the streams before this one are unread."""
         self.is_told = True
-        self.outstanding = self.sent + unread
-        self.wake(limit)
+        self.outstanding = self.sent + self.reserved + unread
+        self.wake()
 
-    def give(self, count: int, limit: int) -> None:
+    def give(self, count: int) -> None:
         """The receiver has read so many."""
         self.outstanding = max(0, self.outstanding - count)
-        self.wake(limit)
+        self.wake()
 
-    def give_back(self, limit: int) -> None:
+    def give_back(self) -> None:
         """One whose room was taken was not sent."""
-        self.sent = max(0, self.sent - 1)
-        self.give(1, limit)
+        self.reserved -= 1
+        self.give(1)
 
-    def wake(self, limit: int) -> None:
-        room = limit - self.outstanding
+    def reserve(self) -> None:
+        """Take room for one."""
+        self.outstanding += 1
+        self.reserved += 1
+
+    def use(self) -> None:
+        """One whose room was taken is sent."""
+        self.reserved -= 1
+        self.sent += 1
+
+    def wake(self) -> None:
+        self.wake_up_to(self.limit - self.outstanding)
+
+    def wake_up_to(self, room: int) -> None:
         while self.waiting and room > 0:
             future = self.waiting.popleft()
             if not future.done():
-                self.outstanding += 1  # on behalf of whoever wakes, so that nobody else takes its place
-                self.sent += 1
+                self.reserve()  # on behalf of whoever wakes, so that nobody else takes its place
                 room -= 1
                 future.set_result(None)
 
@@ -98,29 +117,30 @@ class Windows:
         window = self._windows.get((peer.uid, kind))
         if window is None or window.stream != peer.stream_out:
             window = self._renewed(peer, kind, window)
-        if window.waiting or window.outstanding >= self._limit:
+        if window.waiting or window.outstanding >= window.limit:
             await self._room(peer, kind, window, self._seconds)
         else:
-            window.outstanding += 1
-            window.sent += 1
+            window.reserve()
         try:
             if peer.held_bytes:
                 await peer.room(self._seconds)
+            if window.stream != peer.stream_out:
+                self._renewed(peer, kind, window)
             peer.cast(service, method, body)
+            window.use()
         except BaseException:
-            window.give_back(self._limit)
+            window.give_back()
             raise
 
     def post_now(self, peers: Sequence[Peer], kind: str, service: str, method: str, body: msgspec.Raw) -> None:
         """Send to all of them at once, or raise Overloaded and send to none."""
         windows = [self._window(peer, kind) for peer in peers]
         for peer, window in zip(peers, windows, strict=True):
-            if window.waiting or window.outstanding >= self._limit:
+            if window.waiting or window.outstanding >= window.limit:
                 raise self._full(peer, kind)
         for window in windows:
-            window.outstanding += 1
-            window.sent += 1
-        self._cast(list(zip(peers, windows, strict=True)), service, method, body)
+            window.reserve()
+        self._cast(list(zip(peers, windows, strict=True)), kind, service, method, body)
 
     async def post_all(self, peers: Sequence[Peer], kind: str, service: str, method: str, body: msgspec.Raw) -> None:
         """Send to all of them once all have room. Who becomes unreachable meanwhile is left out.
@@ -133,11 +153,10 @@ class Windows:
             for peer in peers:
                 window = self._window(peer, kind)
                 try:
-                    if window.waiting or window.outstanding >= self._limit:
+                    if window.waiting or window.outstanding >= window.limit:
                         await self._room(peer, kind, window, until - self._loop.time())
                     else:
-                        window.outstanding += 1
-                        window.sent += 1
+                        window.reserve()
                     taken.append((peer, window))
                     if peer.held_bytes:
                         await peer.room(until - self._loop.time())
@@ -147,13 +166,16 @@ class Windows:
             self._give_back(taken)
             raise
         there = [(peer, window) for peer, window in taken if self._windows.get((peer.uid, kind)) is window]
-        self._cast(there, service, method, body)
+        self._cast(there, kind, service, method, body)
 
-    def _cast(self, taken: list[tuple[Peer, _Window]], service: str, method: str, body: msgspec.Raw) -> None:
+    def _cast(self, taken: list[tuple[Peer, _Window]], kind: str, service: str, method: str, body: msgspec.Raw) -> None:
         """Send to those whose room is taken. A peer whose outbound buffer is full ends it, with `may_have_run`."""
-        for position, (peer, _) in enumerate(taken):
+        for position, (peer, window) in enumerate(taken):
+            if window.stream != peer.stream_out:
+                self._renewed(peer, kind, window)
             try:
                 peer.cast(service, method, body)
+                window.use()
             except RoostError as error:
                 self._give_back(taken[position:])
                 error.may_have_run = position > 0  # the peers before it have theirs
@@ -161,7 +183,7 @@ class Windows:
 
     def _give_back(self, taken: list[tuple[Peer, _Window]]) -> None:
         for _, window in taken:
-            window.give_back(self._limit)
+            window.give_back()
 
     def _window(self, peer: Peer, kind: str) -> _Window:
         window = self._windows.get((peer.uid, kind))
@@ -172,10 +194,13 @@ class Windows:
     def _renewed(self, peer: Peer, kind: str, window: _Window | None) -> _Window:
         """The window, if there was none or a new stream has begun."""
         if window is None:
-            window = self._windows[(peer.uid, kind)] = _Window(peer.stream_out)
+            window = self._windows[(peer.uid, kind)] = _Window(peer.stream_out, self._limit_at(peer))
         else:
-            window.renew(peer, kind)
+            window.renew(peer, kind, self._limit_at(peer))
         return window
+
+    def _limit_at(self, peer: Peer) -> int:
+        return min(self._limit, peer.inbox_messages_max or self._limit)
 
     async def _room(self, peer: Peer, kind: str, window: _Window, seconds: float) -> None:
         """Wait until the receiver has read some; the room is taken on return."""
@@ -186,11 +211,11 @@ class Windows:
                 await future
         except TimeoutError as error:
             if future.done() and not future.cancelled():
-                window.give_back(self._limit)
+                window.give_back()
             raise self._full(peer, kind) from error
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
-                window.give_back(self._limit)
+                window.give_back()
             raise
         finally:
             if future in window.waiting:
@@ -200,8 +225,9 @@ class Windows:
 
     def _full(self, peer: Peer, kind: str) -> Overloaded:
         what = f"{kind} messages" if kind else "envelopes"
-        text = f"{peer.name} has {self._limit} {what} of this node unread: wait, or read faster there"
-        return Overloaded(text, what="inbox_messages_max", limit=self._limit)
+        limit = self._limit_at(peer)
+        text = f"{peer.name} has {limit} {what} of this node unread: wait, or read faster there"
+        return Overloaded(text, what="inbox_messages_max", limit=limit)
 
     # what the receivers say
 
@@ -209,7 +235,7 @@ class Windows:
         """So many more were read. False: this node has sent none."""
         if (peer.uid, kind) not in self._windows:
             return False
-        self._window(peer, kind).give(count, self._limit)
+        self._window(peer, kind).give(count)
         return True
 
     def restart(self, peer: Peer, kind: str, unread: int, stream: int) -> None:
@@ -217,7 +243,7 @@ class Windows:
         if stream != peer.stream_out:
             return  # a newer one has begun meanwhile, and will be answered as well
         if unread or (peer.uid, kind) in self._windows:
-            self._window(peer, kind).restart(unread, self._limit)
+            self._window(peer, kind).restart(unread)
         if kind == ENVELOPES:
             self._nothing_unread(peer)
 
@@ -225,10 +251,10 @@ class Windows:
         """At that receiver, of all kinds that it has not named on this stream."""
         for uid, kind in self._windows:
             if uid == peer.uid and not (window := self._window(peer, kind)).is_told:
-                window.restart(0, self._limit)
+                window.restart(0)
 
     def forget(self, uid: int | None = None) -> None:
         """The receiver is gone, or all of them are: whoever waits for room there hears so."""
         for key in [key for key in self._windows if uid in (None, key[0])]:
             window = self._windows.pop(key)
-            window.give(window.outstanding + len(window.waiting), len(window.waiting) + 1)
+            window.wake_up_to(len(window.waiting))

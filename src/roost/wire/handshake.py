@@ -379,6 +379,12 @@ class Handshake:
             return True
         return is_named(name, self._certified)
 
+    @property
+    def theirs(self) -> Facts:
+        """What the other end says of itself; once the handshake is done."""
+        assert self._their_facts is not None
+        return self._their_facts
+
     def _finish(self) -> None:
         self.peer = self._their_identity
         self.version = self._agreed
@@ -429,4 +435,6 @@ def _facts_fault(facts: Facts) -> str:
         return f"{facts.partitions} is no number of partitions"
     if not 0 <= facts.wall_milliseconds < 2**63:
         return "the clock's reading is out of range"
+    if not 0 <= facts.inbox_messages_max < 2**31:
+        return f"{facts.inbox_messages_max} is no number of messages"
     return ""

@@ -155,6 +155,9 @@ class Facts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     placement_seed: int
     wall_milliseconds: int
     """The sender's clock: no node far ahead of the others may join."""
+    inbox_messages_max: int = 0
+    """So many messages of one kind the sender keeps unread for the other end, and itself sends ahead. The two need not
+    be equal, the lesser counts. 0: not said."""
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=20, gc=False):
