@@ -293,12 +293,12 @@ async def test_nodes_with_other_limits_lose_nothing_and_never_wait_for_good(
     async def read() -> None:
         async for letter in inbox:
             got.append(letter.body)
-            await asyncio.sleep(0.01)  # virtual
+            await cluster.sleep(0.01)
 
     async def hear() -> None:
         async for letter in notices:
             told.append(letter.body.number)
-            await asyncio.sleep(0.01)
+            await cluster.sleep(0.01)
 
     readers = [asyncio.create_task(read()), asyncio.create_task(hear())]
     for number in range(60):
@@ -320,7 +320,7 @@ async def test_who_waits_for_room_as_the_link_breaks_is_counted_on_the_next_one(
     async def read() -> None:
         async for letter in inbox:
             got.append(letter.body.number)
-            await asyncio.sleep(0.05)  # virtual
+            await cluster.sleep(0.05)
 
     reader = asyncio.create_task(read())
     senders = []
