@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from roost.config import Options, Settings
 from roost.errors import ConfigError, RoostError
-from roost.messages import Envelope, Message, Request, pid_of
+from roost.messages import Message, Request, pid_of
 from roost.net.blocklist import Blocklist
 from roost.net.certificates import tls_of
 from roost.net.keyring import Keyring
@@ -27,7 +27,7 @@ from roost.runtime import Runtime
 from roost.services.inbox import Inbox
 from roost.services.kv import KV, KeyValuePartition, open_kv
 from roost.services.members import Members
-from roost.services.messaging import Delivery
+from roost.services.messaging import Answering, Delivery
 from roost.services.outbox import Outbox
 from roost.services.partitions import Partition, Partitions, open_partitions
 from roost.settings import load
@@ -40,6 +40,7 @@ log = logging.getLogger("roost.node")
 H = TypeVar("H", bound=Partition[Any, Any])
 K = TypeVar("K")
 M = TypeVar("M")
+Q = TypeVar("Q", bound=Request[Any])
 R = TypeVar("R")
 V = TypeVar("V")
 
@@ -341,9 +342,7 @@ class Node:
         """
         return self._running.messaging.inbox(body)
 
-    def answer(
-        self, request: type[Request[R]]
-    ) -> Callable[[Callable[[Envelope[Any]], Awaitable[R] | R]], Callable[[Envelope[Any]], Awaitable[R] | R]]:
+    def answer(self, request: type[Q]) -> Answering[Q]:
         """Decorator: the function answers `ask` of this class here. One a class; plain or async."""
         return self._running.messaging.answer(request)
 

@@ -346,3 +346,18 @@ async def test_a_client_with_the_name_of_a_member_does_not_pass_for_it() -> None
             await client.answered
         assert await member.ask("a", Whose()) == "stranger"
         assert sources == ["stranger (client)", "stranger"]
+
+
+def test_a_node_whose_loop_ended_without_it_can_be_stopped_and_started_again() -> None:
+    a = roost.Node("a", bind="127.0.0.1:0", profile="local", handle_signals=False)
+
+    for _ in range(2):
+        with asyncio.Runner() as runner:
+            runner.run(a.start())
+            runner.run(a._running.peers._transport.close())  # so that no socket is left to the collector
+        assert a._run is not None
+    with asyncio.Runner() as runner:
+        runner.run(a.stop())
+        assert a._run is None
+        runner.run(a.start())
+        runner.run(a.stop())

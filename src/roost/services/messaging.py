@@ -18,7 +18,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import msgspec
 
@@ -34,14 +34,31 @@ from roost.services.windows import ENVELOPE, ENVELOPES, INBOX, Windows
 from roost.wire.protocol import Bounced, Call, Credit, Stream
 from roost.wire.values import decoder, encode
 
-__all__ = ["Delivery", "Messaging"]
+__all__ = ["Answering", "Delivery", "Messaging"]
 
 log = logging.getLogger("roost.messages")
 
+Q = TypeVar("Q", bound=Request[Any])
+Q_co = TypeVar("Q_co", bound=Request[Any], covariant=True)
 R = TypeVar("R")
 ASK = "ask"
 NOTHING = b"\xc0"
 TIMEOUT_SECONDS_MAX = 1e7
+
+
+class Answering(Generic[Q_co]):
+    """What `node.answer` gives: a decorator for handlers of that request, which return what the request promises."""
+
+    def __init__(self, register: Callable[[Callable[[Envelope[Any]], Any]], None]) -> None:
+        self._register = register
+
+    def __call__(
+        self: Answering[Request[R]],  # finds R, which the class of the request has in its bases
+        handler: Callable[[Envelope[Q_co]], Awaitable[R] | R],
+        /,
+    ) -> Callable[[Envelope[Q_co]], Awaitable[R] | R]:
+        self._register(handler)
+        return handler
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -188,21 +205,16 @@ class Messaging:
             )
         return found
 
-    def answer(
-        self, request: type[Request[R]]
-    ) -> Callable[[Callable[[Envelope[Any]], Awaitable[R] | R]], Callable[[Envelope[Any]], Awaitable[R] | R]]:
+    def answer(self, request: type[Q]) -> Answering[Q]:
         kind = kind_of(request)
-        decode = decoder(request).decode
+        answer_type(request)  # what cannot be asked cannot be answered
 
-        def register(
-            handler: Callable[[Envelope[Any]], Awaitable[R] | R],
-        ) -> Callable[[Envelope[Any]], Awaitable[R] | R]:
+        def register(handler: Callable[[Envelope[Any]], Any]) -> None:
             if kind in self._answers:
                 raise ConfigError(f"{kind} is answered already", todo="one handler a request type")
-            self._answers[kind] = (decode, handler, inspect.iscoroutinefunction(handler))
-            return handler
+            self._answers[kind] = (decoder(request).decode, handler, inspect.iscoroutinefunction(handler))
 
-        return register
+        return Answering(register)
 
     def _serve_ask(self, uid: int, call: Call) -> msgspec.Raw | Coroutine[Any, Any, Any]:
         found = self._answers.get(call.method)

@@ -6,6 +6,10 @@ import roost
 from tests.typing.cases.right import Notice, Ping, Session, Sessions, Tally
 
 
+class Echo(roost.Request[str]):
+    text: str
+
+
 async def mistakes(node: roost.Node) -> None:
     number: int = await node.ask("b", Ping("x"))  # E the answer is a str
     await node.ask("b", Notice("x"))  # E not a request
@@ -37,3 +41,7 @@ def answers(node: roost.Node) -> None:
     @node.answer(Ping)  # E the answer is a str
     async def ping(letter: roost.Envelope[Ping]) -> int:
         return 1
+
+    @node.answer(Ping)  # E the letter is a Ping
+    async def other(letter: roost.Envelope[Echo]) -> str:
+        return letter.body.text
