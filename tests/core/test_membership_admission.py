@@ -62,6 +62,27 @@ def test_a_link_that_a_member_opens_is_the_proof_and_one_that_a_stranger_opens_i
     assert own_state(bench) == "up"
 
 
+def test_another_newcomer_is_no_proof_as_long_as_there_is_a_member_that_is_up() -> None:
+    """Two behind one firewall reach each other, and nobody else reaches them."""
+    bench = newcomer(20, 21)
+    bench.give(Received(20, Sync(False, [entry("m30", 30, state="joining")], [])))
+    bench.give(LinkOpened(30, "m30", "m30:1"))
+    assert own_state(bench) == "joining"
+    assert 30 not in [uid for uid, _ in asked_of(bench)]
+    bench.give(LinkOpened(21, "m21", "m21:1"))
+    assert own_state(bench) == "up"
+
+
+def test_where_nobody_is_up_yet_newcomers_are_each_others_proof() -> None:
+    bench = Bench(own="joining", alone=True)
+    bench.give(LinkOpened(30, "m30", "m30:1", dialed="seed:1"))
+    bench.give(Received(30, Sync(False, [entry("m30", 30, state="joining")], [])))
+    bench.give(GoUp())
+    assert own_state(bench) == "joining"
+    bench.give(LinkOpened(30, "m30", "m30:1"))
+    assert own_state(bench) == "up"
+
+
 def test_when_all_that_can_be_asked_say_no_it_fails_at_once_and_tells_what_each_said() -> None:
     bench = newcomer(20, 21, 22, 23, 24)
     said: dict[int, str] = {}

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from roost.core.dissemination import Rumours, tellings_max
 from roost.core.gossip import Entry, Health, Report, State
-from roost.core.view import MARKS_MAX, View, digest_of, is_live, merge
+from roost.core.view import INCARNATION_MAX, MARKS_MAX, View, digest_of, is_live, merge
+from tests.core.swim_bench import Bench
 from tests.core.swim_runner import entry
 
 STATES: list[State] = ["joining", "up", "leaving", "left"]
@@ -184,3 +185,14 @@ def test_joining_leaving_and_suspect_members_count_as_live() -> None:
     assert is_live(entry("a", 1, state="leaving", health=Health.SUSPECT))
     assert not is_live(entry("a", 1, state="left"))
     assert not is_live(entry("a", 1, state="up", health=Health.DOWN))
+
+
+def test_an_incarnation_that_leaves_no_room_to_refute_is_ignored() -> None:
+    bench = Bench("alive")
+    subject = bench.machine.get(bench.subject(state="up").uid)
+    assert subject is not None
+    for incarnation in (-1, INCARNATION_MAX + 1, 2**64 - 1):
+        bench.hear(msgspec.structs.replace(subject, incarnation=incarnation, health=Health.DOWN))
+        bench.hear(msgspec.structs.replace(bench.machine.me, incarnation=incarnation, health=Health.DOWN))
+    assert bench.machine.get(subject.uid) == subject
+    assert bench.machine.me.incarnation < 10

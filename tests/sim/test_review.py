@@ -212,3 +212,26 @@ async def test_what_still_comes_on_an_older_stream_is_dropped(cluster: Cluster) 
     await a.send(b.name, Notice(2))
     assert [(await anext(inbox)).body.number for _ in range(2)] == [1, 2]
     assert len(inbox) == 0
+
+
+async def test_however_many_callers_are_cancelled_at_once_every_handler_hears_of_it(cluster: Cluster) -> None:
+    a, b = await cluster.start(2)
+    running = 0
+
+    @b.answer(Hang)
+    async def hang(letter: roost.Envelope[Hang]) -> None:
+        nonlocal running
+        running += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            running -= 1
+
+    asks = [asyncio.create_task(a.ask(b.name, Hang(), timeout=100.0)) for _ in range(1000)]
+    await cluster.sleep(0.5)
+    assert running == 1000
+    for ask in reversed(asks):
+        ask.cancel()
+    await cluster.sleep(0.5)
+    assert running == 0
+    assert all(ask.cancelled() for ask in asks)
