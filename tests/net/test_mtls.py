@@ -113,7 +113,7 @@ async def test_certificates_at_one_end_only_are_refused_at_both(
             async with node("b", a, **files["b"]):
                 pass
         assert a.peers == []
-    assert any("from 127.0.0.1" in text and "set `tls_ca_file`" in text for text in caplog.messages)
+    assert any(text.startswith("connection from") and "set `tls_ca_file`" in text for text in caplog.messages)
 
 
 @on_both_loops
@@ -127,7 +127,7 @@ async def test_a_certificate_is_good_for_one_name_only(ca: Authority, caplog: py
         assert a.peers == []
         async with node("b", a, secret=None, **stolen) as b:
             await b.ready(2)
-    assert any(text.startswith("handshake with 127.0.0.1") and "for b: issue" in text for text in caplog.messages)
+    assert any(text.startswith("handshake with ") and "for b: issue" in text for text in caplog.messages)
 
 
 @on_both_loops
