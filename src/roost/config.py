@@ -124,8 +124,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     link_silent_seconds: float = 20.0
     """What was sent and is not acknowledged for so long breaks the link, and one that is silent is asked whether it
     lives: a peer whose host vanished without a word is noticed, even where membership reaches it by another way."""
-    same_host_sockets: bool = True
-    """Processes of one host use a unix socket beside the port, where there is one (Linux): shorter round trips."""
+    same_host_sockets: bool = False
+    """Processes of one host use a unix socket beside the port, where both ends say so (Linux): a tenth off the time of
+    small calls, but half the throughput of payloads of a MiB."""
     reconnect_seconds_max: float = 2.0
     """Back-off between attempts to connect doubles from 0.02 s up to this."""
     blocked_loop_seconds: float = 0.25

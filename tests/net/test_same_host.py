@@ -125,8 +125,10 @@ async def test_nodes_meet_by_it_and_leave_nothing_behind(tls: bool) -> None:
     secret = secrets.token_urlsafe(32) if tls else ""
     for _ in range(3):
         async with (
-            roost.Node("a", bind="127.0.0.1:0", profile="local", secret=secret) as a,
-            roost.Node("b", bind="127.0.0.1:0", profile="local", seeds=[a.address], secret=secret) as b,
+            roost.Node("a", bind="127.0.0.1:0", profile="local", secret=secret, same_host_sockets=True) as a,
+            roost.Node(
+                "b", bind="127.0.0.1:0", profile="local", seeds=[a.address], secret=secret, same_host_sockets=True
+            ) as b,
         ):
             await b.ready(2)
             remotes = [
