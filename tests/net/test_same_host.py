@@ -78,7 +78,7 @@ async def test_where_the_name_is_taken_the_port_serves_alone(caplog: pytest.LogC
         port = probe.getsockname()[1]
     with socket.socket(socket.AF_UNIX) as taken:
         taken.bind(same_host.name_of("127.0.0.1", port))
-        transport = TcpTransport(Runtime(), Settings(), None)
+        transport = TcpTransport(Runtime(), Settings(same_host_sockets=True), None)
         try:
             assert await transport.listen(f"127.0.0.1:{port}", Recorder) == f"127.0.0.1:{port}"
             assert "by TCP only" in caplog.text
