@@ -147,6 +147,9 @@ class Worker:
 class Team:
     """The workers of one test. Their processes end with it."""
 
+    module = "tests.net.worker"
+    """What a process runs."""
+
     def __init__(self, folder: Path, loop_name: str) -> None:
         self.folder = folder
         self.loop_name = loop_name
@@ -154,6 +157,10 @@ class Team:
         self.secret.touch(mode=0o600)
         self.secret.write_text(secrets.token_urlsafe(32))
         self.workers: list[Worker] = []
+
+    def stand_in(self, name: str, process: Process, log: Path) -> Worker:
+        """What stands for the process here."""
+        return Worker(name, process, log)
 
     async def start(
         self, name: str, *seeds: str, bind: str = "127.0.0.1:0", within: Sequence[str] = (), **settings: object
@@ -165,13 +172,13 @@ class Team:
         with log.open("wb") as file:
             process = await asyncio.create_subprocess_exec(
                 *within,
-                *(sys.executable, "-m", "tests.net.worker", json.dumps(given), self.loop_name),
+                *(sys.executable, "-m", self.module, json.dumps(given), self.loop_name),
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=file,
                 cwd=ROOT,
             )
-        worker = Worker(name, process, log)
+        worker = self.stand_in(name, process, log)
         self.workers.append(worker)
         try:
             await worker.until(lambda: bool(worker.address) or worker.ended, START_SECONDS_MAX)
