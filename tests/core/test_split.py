@@ -336,15 +336,18 @@ def test_those_who_go_on_count_among_themselves_once_they_are_settled() -> None:
     assert renewed(KeepMajority(), baseline, now, settled=True) == (member(2), member(3), member(4))
 
 
-def test_crashes_one_after_the_other_leave_the_majority_down_to_two() -> None:
-    baseline: tuple[Seen, ...] = tuple(member(number) for number in range(5))
-    for dead in (1, 2, 3):
-        now = [member(number, up=not 1 <= number <= dead) for number in range(5)]
-        assert KeepMajority().may_act(baseline, now)
-        baseline = renewed(KeepMajority(), baseline, now, settled=True)
-    assert baseline == (member(0), member(4))
-    assert KeepMajority().may_act(baseline, [member(0), member(4, up=False)])
-    assert not KeepMajority().may_act(baseline, [member(0, up=False), member(4)])
+@pytest.mark.parametrize(("strategy", "survivor"), [(KeepMajority(), 0), (KeepOldest(), 1)])
+def test_of_members_that_crash_one_after_the_other_the_last_two_still_act(strategy: Strategy, survivor: int) -> None:
+    """And of these two either may crash, but not the other."""
+    for order in itertools.permutations(range(5), 3):
+        baseline: Sequence[Seen] = [member(number) for number in range(5)]
+        for dead in (order[:count] for count in range(1, 4)):
+            now = [member(number, up=number not in dead) for number in range(5)]
+            assert strategy.may_act(baseline, now)
+            baseline = renewed(strategy, baseline, now, settled=True)
+        last = [number for number in range(5) if number not in order]
+        alone = [strategy.may_act(baseline, [member(number, up=number == one) for number in last]) for one in last]
+        assert alone == [survivor == 0, survivor == 1]
 
 
 def test_sides_that_regroup_between_two_splits_can_both_act() -> None:
