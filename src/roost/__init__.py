@@ -19,7 +19,7 @@ from roost.errors import (
 from roost.messages import BROADCAST, Envelope, Message, Request
 from roost.node import Node
 from roost.services.inbox import Inbox
-from roost.services.kv import KV, KeyValuePartition
+from roost.services.kv import KV, KeyValuePartition, Version, Versioned
 from roost.services.messaging import Delivery
 from roost.services.outbox import Outbox
 from roost.services.partitions import Partition, Partitions
@@ -70,7 +70,9 @@ __all__ = [
     "RoostError",
     "Unavailable",
     "Unreachable",
+    "Version",
     "VersionSkew",
+    "Versioned",
     "__version__",
     "register",
 ]

@@ -161,7 +161,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cutover_drain_seconds: float = 2.0
     """A move waits so long for the running command of its partition to end, and is broken off otherwise."""
     transfers_max: int = 16
-    """Partitions that one node streams out at the same time."""
+    """Copies that one node fills at the same time; small ones count for less."""
+    transfer_bytes_per_second: float = 0.0
+    """A node fills new copies of a service no faster than this; 0: as fast as it can. What is written goes out at once
+    in any case."""
 
     @property
     def timings(self) -> Timings:
@@ -223,3 +226,4 @@ class Options(TypedDict, total=False):
     transfer_chunk_bytes: int
     cutover_drain_seconds: float
     transfers_max: int
+    transfer_bytes_per_second: float

@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary
 
 from roost.config import Options, Settings
+from roost.core.tenure import Write
 from roost.errors import ConfigError, RoostError
 from roost.messages import Message, Request, pid_of
 from roost.net.blocklist import Blocklist
@@ -30,12 +31,16 @@ from roost.services.members import Members
 from roost.services.messaging import Answering, Delivery
 from roost.services.outbox import Outbox
 from roost.services.partitions import Partition, Partitions, open_partitions
+from roost.services.replication import Read, Replication, SplitName
 from roost.settings import load
 from roost.version import VERSION
 
 __all__ = ["Node"]
 
 log = logging.getLogger("roost.node")
+
+BUSY = ("moving", "awaiting", "copying", "left_over")
+"""What a service's status counts as long as something moves."""
 
 H = TypeVar("H", bound=Partition[Any, Any])
 K = TypeVar("K")
@@ -294,7 +299,7 @@ class Node:
         if self._run is None or not self._run.members.settled:
             return False
         status = [service.status() for service in self._services.values()]
-        return not any(each.get(what) for each in status for what in ("moving", "awaiting", "left_over"))
+        return not any(each.get(what) for each in status for what in BUSY)
 
     async def ready(self, count: int) -> None:
         """Wait until `count` members are up and settled, this one among them."""
@@ -350,7 +355,17 @@ class Node:
 
     @overload
     async def kv(
-        self, name: str, value: type[V], *, handler: type[KeyValuePartition[Any, V]] | None = None, host: bool = True
+        self,
+        name: str,
+        value: type[V],
+        *,
+        handler: type[KeyValuePartition[Any, V]] | None = None,
+        replicas: int = 1,
+        write: Write = "majority",
+        read: Read = "holder",
+        split: SplitName = "keep-both",
+        quorum: int | None = None,
+        host: bool = True,
     ) -> KV[str, V]: ...
     @overload
     async def kv(
@@ -360,6 +375,11 @@ class Node:
         *,
         key: type[K],
         handler: type[KeyValuePartition[Any, V]] | None = None,
+        replicas: int = 1,
+        write: Write = "majority",
+        read: Read = "holder",
+        split: SplitName = "keep-both",
+        quorum: int | None = None,
         host: bool = True,
     ) -> KV[K, V]: ...
     async def kv(
@@ -369,28 +389,52 @@ class Node:
         *,
         key: type[Any] = str,
         handler: type[KeyValuePartition[Any, V]] | None = None,
+        replicas: int = 1,
+        write: Write = "majority",
+        read: Read = "holder",
+        split: SplitName = "keep-both",
+        quorum: int | None = None,
         host: bool = True,
     ) -> KV[Any, V]:
         """The key/value store `name`: values of one class, spread over the nodes that host it, used from any node.
 
         `key` is the keys' type (str): any hashable type that msgspec knows. A `handler`, a `KeyValuePartition` of the
         user's, adds commands for `gather`. With `host=False` this node only calls. Open it once on every node that
-        shall host it, with the same options: others are a ConfigError. One copy is kept; a node that crashes takes
-        its part with it. Returns when the live members know that this node hosts it.
+        shall host it, with the same options: others are a ConfigError. Returns when the live members know that this
+        node hosts it.
+
+        `replicas` copies are kept of everything, the holder's among them, in different zones first. A write is answered
+        when "one" of them has it, the "majority" of them, or "all": what was answered survives that many crashes less
+        one, between repairs. If too few copies are there, calls wait, and then raise Unavailable. With one copy, a node
+        that crashes takes its part with it. `read="any"` reads any copy, the nearest first, which may be a little
+        behind. `split` says who goes on in a split: see docs/splits.md; "static-quorum" needs a `quorum`.
         """
         run = self._running
-        store = await open_kv(run, name, value, key=key, handler=handler, host_here=host)
+        replication = Replication(replicas, write, read, split, quorum)
+        store = await open_kv(run, name, value, key=key, handler=handler, host_here=host, replication=replication)
         self._services[f"kv:{name}"] = store
         await run.members.agree()
         return store
 
-    async def partitions(self, name: str, handler: type[H], *, host: bool = True) -> Partitions[Any, H]:
+    async def partitions(
+        self,
+        name: str,
+        handler: type[H],
+        *,
+        replicas: int = 1,
+        write: Write = "majority",
+        split: SplitName = "keep-both",
+        quorum: int | None = None,
+        host: bool = True,
+    ) -> Partitions[Any, H]:
         """The partitioned service `name`, whose commands are the async methods of `handler` (a `Partition[K, V]`).
 
-        Open it once on every node that shall host it; `host=False` only calls. See `roost.Partition`.
+        Open it once on every node that shall host it; `host=False` only calls. See `roost.Partition`; the options are
+        those of `kv`.
         """
         run = self._running
-        service = await open_partitions(run, name, handler, host_here=host)
+        replication = Replication(replicas, write, "holder", split, quorum)
+        service = await open_partitions(run, name, handler, host_here=host, replication=replication)
         self._services[f"partitions:{name}"] = service
         await run.members.agree()
         return service

@@ -297,6 +297,10 @@ class Run:
     def entries(self) -> Sequence[Entry]:
         return self.members.entries()
 
+    @property
+    def settled(self) -> bool:
+        return self.members.settled
+
     def call(self, uid: int, service: str, method: str, body: Body, *, seconds: float) -> asyncio.Future[msgspec.Raw]:
         try:
             peer = self._peer(uid)

@@ -185,6 +185,8 @@ def _check_ranges(settings: Settings, origins: Mapping[str, str]) -> None:
             rule = "" if 1 <= value <= 65536 and not int(value) & (int(value) - 1) else "a power of two, 1 to 65536"
         elif key == "blocked_loop_seconds":
             rule = "" if value == 0 or 0.01 <= value <= 3600 else "0 (off), or from 0.01 to 3600"
+        elif key == "transfer_bytes_per_second":
+            rule = "" if value == 0 or 1024 <= value <= 2**40 else "0 (no limit), or from 1024 to 2**40"
         elif key == "weight":
             rule = "" if value == 0 or 0.001 <= value <= 1000 else "0, or from 0.001 to 1000"
         elif key == "placement_seed":

@@ -55,6 +55,7 @@ class FakeHost:
         self.placement_seed = 4711
         self.eager = Eager(self.runtime)
         self.alive = True
+        self.settled = True
         self.handlers: dict[str, Handler] = {}
         self.known: dict[int, Entry] = {}
         self.watchers: list[Callable[[], None]] = []

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
+from roost.core.cutover import Taken
 from roost.core.rights import Drained, Event, Heard, Rights, Viewed
 from roost.core.tenure import Changed, Held, Right, Role, Send, Stop
-from roost.core.transfer import Accepted, Taken
+from roost.core.transfer import Accepted, Received
 from roost.services.host import NotHere
 from roost.services.lanes import Lane
 from tests.services.fake_host import run
@@ -24,7 +25,7 @@ class Bench:
         self.lane = Lane(self.rights, 0, 100, asyncio.get_running_loop().time, lambda one: self.step(Drained(one)))
         self.slot = self.rights.slots[0]
         self.sent: list[object] = []
-        self.step(Viewed((ME,), (), (ME,), (ME,), True))
+        self.step(Viewed((ME,), (), (ME,), ((ME,),), True))
         assert self.lane.free
 
     def step(self, event: Event) -> None:
@@ -36,11 +37,14 @@ class Bench:
             elif isinstance(effect, Changed):
                 self.lane.look_again()
 
+    def fill(self) -> None:
+        """The ring says another, which accepts, and is one answer away from being in step."""
+        self.step(Viewed((ME, OTHER), (), (ME, OTHER), ((OTHER,),), True))
+        self.step(Heard(OTHER, Accepted(0, self.slot.feeds[OTHER].number, [])))
+
     def cut_over(self) -> None:
-        """The ring says another, which accepts at once: the lane stops."""
-        self.step(Viewed((ME, OTHER), (), (ME, OTHER), (OTHER,), True))
-        assert self.slot.outgoing is not None
-        self.step(Heard(OTHER, Accepted(0, self.slot.outgoing.move, 0)))
+        """That answer comes: the lane stops."""
+        self.step(Heard(OTHER, Received(0, self.slot.feeds[OTHER].number, 0, True)))
 
     def turn(self) -> asyncio.Task[None]:
         return asyncio.create_task(self.lane.turn(0, 1e9))
@@ -83,6 +87,7 @@ def test_a_woken_waiter_does_not_run_once_the_cut_over_has_begun_and_is_told_whe
         await bench.lane.turn(0, 1e9)
         second, third = bench.turn(), bench.turn()
         await asyncio.sleep(0)
+        bench.fill()
         bench.lane.end()
         bench.cut_over()
         assert bench.slot.stopped
@@ -113,16 +118,18 @@ def test_a_woken_waiter_that_met_a_stop_runs_first_when_the_move_is_given_up() -
 
         tasks = [asyncio.create_task(command(name)) for name in ("second", "third")]
         await asyncio.sleep(0)
+        bench.fill()
+        bench.slot.items.write([(b"\xa1k", b"v")], 1, ME)  # which the other does not acknowledge
+        bench.rights.wrote(0)
         bench.lane.end()
-        # Stopped for something that does not end here: the flush of many chunks stands for it.
-        bench.step(Viewed((ME, OTHER), (), (ME, OTHER), (OTHER,), True))
-        bench.slot.stopped = True
+        bench.cut_over()
+        assert bench.slot.stopped
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert order == []
         assert not bench.lane.busy
         assert len(bench.lane.queue) == 2
-        bench.step(Viewed((ME,), (OTHER,), (ME,), (ME,), True))
+        bench.step(Viewed((ME,), (OTHER,), (ME,), ((ME,),), True))
         await asyncio.gather(*tasks)
         assert order == ["second", "third"]
         assert bench.lane.free
@@ -133,7 +140,7 @@ def test_a_woken_waiter_that_met_a_stop_runs_first_when_the_move_is_given_up() -
 def test_a_woken_waiter_is_told_of_a_higher_right_and_frees_nobody_elses_turn() -> None:
     async def main() -> None:
         bench = Bench()
-        bench.step(Viewed((ME, OTHER), (), (ME, OTHER), (ME,), True))
+        bench.step(Viewed((ME, OTHER), (), (ME, OTHER), ((ME,),), True))
         await bench.lane.turn(0, 1e9)
         second = bench.turn()
         await asyncio.sleep(0)

@@ -2,7 +2,11 @@
 
 Merging is per key: the greater version wins, unless the service brings a merge of its own for two live values. With
 the greater version it is commutative, associative and idempotent, so it does not matter how often, in which order or
-from how many sides items arrive: moving, copying, repairing and healing are all "send items, merge".
+from how many sides items arrive: healing is "send items, merge". A copy does not merge what its holder sends, it takes
+it over as it is (`replace_items`): the holder knows better, and the two stay equal to the last byte.
+
+Keys that begin with `OUTCOME`, a byte that no encoded key begins with, are the outcomes of requests: they are kept,
+copied and moved with the items they belong to, and nobody sees them.
 
 A digest of the whole set is kept up to date with every write: the exclusive or of a hash of each item, hence
 independent of order. It is kept by bucket of the key's hash, so that two sets find where they differ without
@@ -10,7 +14,7 @@ comparing all. The value is part of it, since a merge of the service's own may g
 
 Tombstones are items too, else an older copy would bring a deleted key back. `collect` drops those that are old enough,
 and `collected_until` remembers it: what comes back from before that moment, under a key that is not known any more,
-is set aside and counted instead of merged.
+is set aside and counted instead of merged. `forget_outcomes` drops old outcomes, which are never asked for again.
 
 Invariants: `live` counts the items with a value, `size_bytes` the bytes of all keys and values; the digest is that of
 the contents; `greatest` is never below any version in the set; a stored item is never changed, only replaced.
@@ -23,9 +27,11 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 from xxhash import xxh3_64_intdigest
 
-__all__ = ["BUCKETS", "Change", "Item", "ItemSet", "Merge"]
+__all__ = ["BUCKETS", "OUTCOME", "Change", "Item", "ItemSet", "Merge"]
 
 BUCKETS = 16
+OUTCOME = 0xC1
+"""The first byte of an outcome's key. msgpack never uses it."""
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -118,6 +124,11 @@ class ItemSet:
             total ^= bucket
         return total
 
+    @property
+    def fingerprint(self) -> list[int]:
+        """The digests by bucket; empty for an empty set."""
+        return list(self.buckets) if self.items else []
+
     def get(self, key: bytes) -> bytes | None:
         """The value, or None if there is none (a stored value is never None: it is encoded)."""
         item = self.items.get(key)
@@ -130,8 +141,12 @@ class ItemSet:
             if value is not None or key in self.items:
                 self._store(Item(key, stamp, uid, value), self.items.get(key))
 
-    def merge_items(self, items: Iterable[Item]) -> int:
-        """Merge items from elsewhere; returns how many of them changed something here."""
+    def merge_items(self, items: Iterable[Item], *, uid: int = 0) -> int:
+        """Merge items from elsewhere; returns how many of them changed something here.
+
+        What an own merge makes of two values gets a new version of the node `uid`, if one is given: so two copies
+        never have two values of one version.
+        """
         merged = 0
         for theirs in items:
             mine = self.items.get(theirs.key)
@@ -141,19 +156,46 @@ class ItemSet:
                     continue
                 self._store(theirs, None)
                 merged += 1
-            elif (winner := self._winner(mine, theirs)) is not mine:
+            elif (winner := self._winner(mine, theirs, uid)) is not mine:
                 self._store(winner, mine)
                 merged += 1
         return merged
 
-    def _winner(self, mine: Item, theirs: Item) -> Item:
+    def would_change(self, theirs: Item) -> bool:
+        """Would merging this item change anything?"""
+        mine = self.items.get(theirs.key)
+        if mine is None:
+            return theirs.stamp > self.collected_until
+        return self._winner(mine, theirs, 1) is not mine
+
+    def supersede_items(self, items: Iterable[Item]) -> int:
+        """Take over those that are newer, without a merge: both sets are copies of what one holder wrote."""
+        taken = 0
+        for theirs in items:
+            mine = self.items.get(theirs.key)
+            if mine is None or order_of(mine) < order_of(theirs):
+                self._store(theirs, mine)
+                taken += 1
+        return taken
+
+    def replace_items(self, items: Iterable[Item]) -> None:
+        """Take items over as they are, whatever is here."""
+        known = self.items
+        for item in items:
+            self._store(item, known.get(item.key))
+
+    def _winner(self, mine: Item, theirs: Item, uid: int) -> Item:
         if mine == theirs:
             return mine
         low, high = (mine, theirs) if order_of(mine) < order_of(theirs) else (theirs, mine)
-        if self.merge is None or low.value is None or high.value is None:
+        if self.merge is None or low.value is None or high.value is None or low.key[0] == OUTCOME:
             return high
         value = self.merge(low.key, low.value, high.value)
-        return high if value == high.value else Item(low.key, high.stamp, high.uid, value)
+        if value == high.value:
+            return high
+        if not uid:
+            return Item(low.key, high.stamp, high.uid, value)
+        return mine if value == mine.value else Item(low.key, max(self.greatest, high.stamp) + 1, uid, value)
 
     def _store(self, item: Item, old: Item | None) -> None:
         key = item.key
@@ -163,13 +205,13 @@ class ItemSet:
         mark = mark_of(item)
         if old is not None:
             mark ^= mark_of(old)
-            self.live -= old.value is not None
+            self.live -= old.value is not None and key[0] != OUTCOME
             self.size_bytes -= len(key) + len(old.value or b"")
         buckets[bucket_of(key)] ^= mark
         self.items[key] = item
         self.size_bytes += len(key)
         if item.value is not None:
-            self.live += 1
+            self.live += key[0] != OUTCOME
             self.size_bytes += len(item.value)
         if item.stamp > self.greatest:
             self.greatest = item.stamp
@@ -179,13 +221,29 @@ class ItemSet:
     def collect(self, until: int) -> int:
         """Drop the tombstones of `until` and before; returns how many."""
         old = [item for item in self.items.values() if item.value is None and item.stamp <= until]
-        for item in old:
-            del self.items[item.key]
-            self.buckets[bucket_of(item.key)] ^= mark_of(item)
-            self.size_bytes -= len(item.key)
+        self._drop(old)
         if old:
             self.collected_until = max(self.collected_until, *(item.stamp for item in old))
         return len(old)
+
+    def forget_outcomes(self, until: int) -> int:
+        """Drop the outcomes of `until` and before; returns how many."""
+        old = [item for item in self.items.values() if item.key[0] == OUTCOME and item.stamp <= until]
+        self._drop(old)
+        return len(old)
+
+    def take_buckets(self, buckets: Iterable[int]) -> list[Item]:
+        """Take all items of these buckets out."""
+        taken = [self.items[key] for key in self.in_buckets(buckets)]
+        self._drop(taken)
+        return taken
+
+    def _drop(self, items: list[Item]) -> None:
+        for item in items:
+            del self.items[item.key]
+            self.buckets[bucket_of(item.key)] ^= mark_of(item)
+            self.size_bytes -= len(item.key) + len(item.value or b"")
+            self.live -= item.value is not None and item.key[0] != OUTCOME
 
     def track(self) -> None:
         """Note every key that changes from now on, for `take_changed`."""
@@ -242,7 +300,7 @@ class ItemSet:
     def check(self) -> None:
         """Assert the invariants; walks the whole set."""
         values = list(self.items.values())
-        assert self.live == sum(item.value is not None for item in values), "live miscounts"
+        assert self.live == sum(item.value is not None and item.key[0] != OUTCOME for item in values), "live miscounts"
         assert self.size_bytes == sum(len(item.key) + len(item.value or b"") for item in values), "bytes miscount"
         assert all(item.stamp <= self.greatest for item in values), "a version above the greatest"
         assert all(key == item.key for key, item in self.items.items()), "an item under a wrong key"

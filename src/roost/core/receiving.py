@@ -1,10 +1,12 @@
-"""The target's end of a move; `transfer.py` has the messages and the source's end.
+"""A copy's end of being fed; `transfer.py` has the messages and the holder's end.
 
-What comes is kept aside until the right arrives with the last of it: if the move is broken off it is forgotten, and if
-the source dies it is what is left of the partition, and goes the way of all left-over items.
+A copy follows one holder at a time: the one with the greatest right, unless it has promised not to; and only where the
+record or its own ring names it, so that nothing comes back to a node that leaves. It takes over what comes, in order,
+as it is. What it had in the buckets that differ when it began to follow is no part of the copy: it is a stray, unless
+it is the same as what came instead.
 
-Invariants: a right is taken only complete, above all that is known or promised here; and whether it was taken or
-declined never changes, however often it is asked.
+Invariants: what was received stays in step with the holder, up to the last chunk that was acknowledged, until another
+right is met; chunks are taken over once each and in order.
 """
 
 from __future__ import annotations
@@ -13,109 +15,108 @@ from dataclasses import dataclass
 
 from roost.core.items import ItemSet
 from roost.core.tenure import Book, Role, Slot
-from roost.core.transfer import (
-    Accepted,
-    Cede,
-    Chunk,
-    Declined,
-    Offer,
-    Received,
-    Refused,
-    Taken,
-    Withdrawn,
-)
+from roost.core.transfer import Accepted, Chunk, Offer, Received, Refused, Withdrawn
 
-__all__ = ["Incoming", "ceded", "chunk_came", "offered", "source_is_gone", "withdrawn"]
-
-DECISIONS_KEPT = 16
-"""Of each partition. A source repeats only its latest question."""
+__all__ = ["Incoming", "chunk_came", "offered", "withdrawn"]
 
 
 @dataclass(slots=True)
 class Incoming:
-    """The target's end."""
+    """Whom this node follows, and how far it has come."""
 
     source: int
-    move: int
-    staging: ItemSet
+    feed: int
     number: int = 0
+    """The next chunk's."""
+
+
+FOLLOWING = (Role.ABSENT, Role.COPY, Role.AWAITING)
 
 
 def offered(book: Book, slot: Slot, uid: int, offer: Offer) -> None:
-    """Accept a partition that our ring gives us too."""
-    refusal = ""
-    if slot.right.order > offer.right.order:
-        refusal = "a higher right is known"
-    elif slot.role is Role.CEDING:
-        refusal = "it is being ceded"
-    elif book.primaries[slot.partition] != book.me:
-        refusal = "the ring says another"
+    """Follow the holder of the greatest right."""
     book.learn(slot, offer.right)
-    if refusal:
-        book.send(uid, Refused(slot.partition, offer.move, refusal, slot.right))
+    coming = slot.incoming
+    meant = book.is_copy(slot) or book.me in book.owners[slot.partition]
+    newest = slot.right.tenure == offer.right.tenure and offer.right.epoch > _fence(slot, uid)
+    if not meant or not newest or not _may_follow(book, slot):
+        book.send(uid, Refused(slot.partition, offer.feed, slot.right, slot.promised))
         return
-    if slot.role is not Role.AWAITING:
-        book.enter(slot, Role.AWAITING)
+    if coming is not None and coming.source == uid and coming.feed > offer.feed:
+        return  # that was said long ago
     slot.since = book.now
     slot.handing = None
-    if slot.incoming is None or (slot.incoming.source, slot.incoming.move) != (uid, offer.move):
-        slot.incoming = Incoming(uid, offer.move, ItemSet(book.merge))
-    book.send(uid, Accepted(slot.partition, offer.move, slot.promised[0]))
+    if coming is None or (coming.source, coming.feed) != (uid, offer.feed):
+        if not slot.items and slot.strays is not None:
+            slot.items, slot.strays = slot.strays, None
+        slot.incoming = Incoming(uid, offer.feed)
+        slot.items.collected_until = max(slot.items.collected_until, offer.collected_until)
+        book.touch(slot)
+    elif coming.number:
+        return  # it has been accepted, and chunks have come since
+    book.send(uid, Accepted(slot.partition, offer.feed, slot.items.fingerprint))
+
+
+def _fence(slot: Slot, uid: int) -> int:
+    """Nothing of this epoch or below is accepted from `uid`."""
+    epoch, claimer = slot.promised
+    return epoch - 1 if claimer == uid else epoch
+
+
+def _may_follow(book: Book, slot: Slot) -> bool:
+    """Whoever claims is found to be wrong by a holder that lives."""
+    if slot.role is Role.CLAIMING:
+        book.rest(slot)
+    return slot.role in FOLLOWING
 
 
 def chunk_came(book: Book, slot: Slot, uid: int, chunk: Chunk) -> None:
-    """Keep it aside."""
+    """Take it over."""
     coming = slot.incoming
-    if coming is None or (coming.source, coming.move) != (uid, chunk.move):
-        book.send(uid, Refused(slot.partition, chunk.move, "that move is not known", slot.right))
+    if coming is None or (coming.source, coming.feed) != (uid, chunk.feed) or slot.right.epoch <= _fence(slot, uid):
+        book.send(uid, Refused(slot.partition, chunk.feed, slot.right, slot.promised))
         return
     slot.since = book.now
+    equal = True
     if chunk.number == coming.number:
-        coming.staging.merge_items(chunk.items)
         coming.number += 1
+        _apply(book, slot, chunk)
+        equal = chunk.digest is None or chunk.digest == slot.items.digest
+        if not equal:
+            slot.incoming = None
     if chunk.number < coming.number:
-        book.send(uid, Received(slot.partition, chunk.move, chunk.number))
+        book.send(uid, Received(slot.partition, chunk.feed, coming.number - 1 if equal else chunk.number, equal))
 
 
-def ceded(book: Book, slot: Slot, uid: int, cede: Cede) -> None:
-    """Take the right, or decline it for good; either way the answer stays the same."""
-    epoch = cede.right.epoch
+def _apply(book: Book, slot: Slot, chunk: Chunk) -> None:
+    items = slot.items
+    if chunk.clear:
+        taken = items.take_buckets(chunk.clear)
+        if taken and slot.known != slot.right.tenure:
+            strays = slot.strays = slot.strays or ItemSet(book.merge)
+            strays.merge_items(taken)
+    slot.lineage = slot.known = slot.right.tenure
+    items.replace_items(chunk.items)
+    if chunk.collect is not None:
+        tombstones_until, outcomes_until = chunk.collect
+        items.collect(tombstones_until)
+        items.forget_outcomes(outcomes_until)
+    if chunk.right is not None and chunk.right.order > slot.right.order:
+        book.record(slot, chunk.right, witnessed=True)
+        book.rest(slot)
+    elif chunk.right is not None and chunk.right.order == slot.right.order:
+        slot.witnessed = True  # it was known by hearsay
+    if chunk.digest is not None and slot.strays is not None:
+        book.touch(slot)
+
+
+def withdrawn(book: Book, slot: Slot, uid: int, message: Withdrawn) -> None:
+    """No more comes. What is here is forgotten if the holder says so, and it is not for this node to keep."""
+    book.learn(slot, message.right)
+    book.touch(slot)
     coming = slot.incoming
-    question = (epoch, uid)
-    if question not in slot.decided:
-        complete = coming is not None and (coming.source, coming.move, coming.number) == (uid, cede.move, cede.number)
-        new = cede.right.order > slot.right.order and epoch > slot.promised[0]
-        slot.decided[question] = complete and new and cede.right.holder == book.me
-        for old in sorted(slot.decided)[:-DECISIONS_KEPT]:
-            del slot.decided[old]
-        if coming is not None and slot.decided[question]:
-            _take(book, slot, coming, cede)
-        else:
-            slot.promised = max(slot.promised, (epoch, book.me))
-    if slot.decided.get(question):
-        book.send(uid, Taken(slot.partition, epoch))
-    else:
-        book.send(uid, Declined(slot.partition, epoch, slot.right, slot.promised[0]))
-
-
-def _take(book: Book, slot: Slot, coming: Incoming, cede: Cede) -> None:
-    staging = coming.staging
-    staging.merge_items(cede.items)
-    staging.collected_until = cede.collected_until
-    staging.merge_items(slot.items.items.values())
-    slot.items = staging
-    book.hold(slot, cede.right, coming.source)
-
-
-def withdrawn(slot: Slot, uid: int, message: Withdrawn) -> None:
-    """Forget what has come."""
-    if slot.incoming is not None and (slot.incoming.source, slot.incoming.move) == (uid, message.move):
-        slot.incoming = None
-
-
-def source_is_gone(book: Book, slot: Slot) -> None:
-    """What has come so far is all that is left of it: an item like any other left-over."""
-    assert slot.incoming is not None
-    slot.items.merge_items(slot.incoming.staging.items.values())
+    if coming is None or (coming.source, coming.feed) != (uid, message.feed):
+        return
     slot.incoming = None
-    slot.handing = None
+    if message.forget and not book.is_copy(slot):
+        book.forget(slot)

@@ -1,362 +1,367 @@
-"""Moving one partition to the node that the ring wants, while its commands go on: the messages, and the source's end.
+"""Feeding a copy: how the holder brings another node into step and keeps it there; the messages, and the holder's end.
 
-    source                                  target
-      Offer            ------------------->           the ring says so too?
-                       <------------------- Accepted
-      Chunk 0, 1, ...  ------------------->           kept aside, merged as they come
-                       <------------------- Received  one chunk at a time is under way
-      (what changed meanwhile, again, until it fits in one chunk or rounds_max is reached)
-      stop, and wait for the running command
-      Cede             -------------------> the last changes, and the right of the next epoch
-                       <------------------- Taken, or Declined: kept for good, repeated to who asks again
+    holder                                  copy
+      Offer            ------------------->           the right under which it is fed
+                       <------------------- Accepted  what is here already, as digests by bucket
+      Chunk 0, 1, ...  ------------------->           the first names the buckets that differ: they are replaced
+                       <------------------- Received  a few chunks are under way at a time
+      (from then on: whatever is written, as it is written; changes of the copies in their place among the writes)
 
-Every message of the source is sent again until it is answered, so a broken link costs time and nothing else; what is
-under way is `pending`. Before `Cede` the source can break the move off at any moment and goes on executing, so that a
-ring that changes again, a dead target or a command that does not end does no harm. After `Cede` it never executes
-under the old epoch again: it waits for the answer; `Declined` lets it go on under a higher epoch; and if the target is
-down, it keeps its items for whoever claims. A small partition has no chunks: it takes two round trips, many at once.
+Chunks are taken over in order and acknowledged in order; what is under way is sent again until it is acknowledged, so a
+broken link costs time and nothing else. What is not under way is a set of keys: however far a copy lags behind, it
+costs the holder no more than the names of what changed, and it gets the newest value of each only. Keys go out in
+*rounds*: the first one fills the copy, later ones are what was written meanwhile; when a round has been acknowledged,
+so is every write that came before it began. A copy is *in step* once it has its first round.
 
-`receiving.py` is the target's end. Moves run side by side as long as what each may have under way fits into the budget.
+A chunk after which nothing is left bears the digest of the whole set: a copy that differs then is compared anew.
+
+New copies are made side by side as long as what each may have under way fits into the budget, and no faster than
+`rate_bytes` a second. `receiving.py` is the other end.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 import msgspec
 
-from roost.core.items import Item, ItemSet
-from roost.core.tenure import NO_RIGHT, Book, Handed, Right, Role, Slot, Stop
+from roost.core.items import BUCKETS, Item, weight_of
+from roost.core.tenure import EXECUTING, Book, Right, Slot
 
 __all__ = [
     "Accepted",
-    "Cede",
     "Chunk",
-    "Declined",
-    "Free",
+    "Feed",
     "Offer",
-    "Outgoing",
     "Phase",
     "Received",
     "Refused",
-    "Taken",
     "Withdrawn",
     "accepted",
-    "break_off",
-    "declined",
-    "drained",
+    "again",
+    "is_idle",
+    "missed",
+    "pump_all",
     "received",
     "refused",
     "start_waiting",
-    "taken",
-    "target_is_gone",
+    "stop",
     "tick",
+    "want",
 ]
 
-ROUNDS_MAX = 8
-"""After so many rounds of changes the cut-over comes even if much is left: writers wait for that long."""
+FLIGHT_MAX = 4
+"""Chunks under way to one copy of one partition."""
 
 
 class Phase(Enum):
-    """How far a move has come."""
+    """How far a copy has come."""
 
     OFFERED = "offered"
-    STREAMING = "streaming"
-    DRAINING = "draining"
-    FLUSHING = "flushing"
-    SENT = "sent"
+    FILLING = "filling"
+    IN_STEP = "in step"
 
 
 class Offer(msgspec.Struct, frozen=True, array_like=True, tag=9, gc=False):
-    """I hold `partition` under `right`, and the ring says you. Will you have it?"""
+    """I hold `partition` under `right`, and will send you all of it. What have you of it?"""
 
     partition: int
-    move: int
+    feed: int
     right: Right
+    collected_until: int
 
 
 class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=10, gc=False):
-    """Send it. `floor`: only a right above this epoch will be taken."""
+    """Send it. `fingerprint`: the digests of what is here, by bucket; empty: nothing."""
 
     partition: int
-    move: int
-    floor: int
+    feed: int
+    fingerprint: list[int]
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag=11, gc=False):
-    """Not now; nothing has changed. `right` is the greatest that I know."""
+    """I do not follow you, or have lost the thread; `right` is the greatest that I know, and I promised that much."""
 
     partition: int
-    move: int
-    reason: str
+    feed: int
     right: Right
-
-
-class Withdrawn(msgspec.Struct, frozen=True, array_like=True, tag=17, gc=False):
-    """I go on executing; forget what has come."""
-
-    partition: int
-    move: int
-
-
-class Free(msgspec.Struct, frozen=True, array_like=True, tag=18, gc=False):
-    """I am on record as the holder and am not any more: claim it."""
-
-    partition: int
+    promised: tuple[int, int]
 
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True, tag=12, gc=False):
     """Items, as they were when it was sent."""
 
     partition: int
-    move: int
+    feed: int
     number: int
     items: list[Item]
+    clear: list[int] = []
+    """Buckets of which nothing that is there now is part of the copy."""
+    right: Right | None = None
+    """From here on these are the copies."""
+    digest: int | None = None
+    """Of the whole set, with these items in it."""
+    collect: tuple[int, int] | None = None
+    """Drop tombstones, and outcomes, up to these."""
 
 
 class Received(msgspec.Struct, frozen=True, array_like=True, tag=13, gc=False):
-    """That chunk is here."""
+    """All chunks up to that one are here; `equal`: and so the sets, as far as the digest says."""
 
     partition: int
-    move: int
+    feed: int
     number: int
+    equal: bool
 
 
-class Cede(msgspec.Struct, frozen=True, array_like=True, tag=14, gc=False):
-    """The last chunk, and the right."""
+class Withdrawn(msgspec.Struct, frozen=True, array_like=True, tag=17, gc=False):
+    """I send you no more. `forget`: others have all that you have. `right` says who are the copies."""
 
     partition: int
-    move: int
-    number: int
-    items: list[Item]
+    feed: int
+    forget: bool
     right: Right
-    collected_until: int
 
 
-class Taken(msgspec.Struct, frozen=True, array_like=True, tag=15, gc=False):
-    """I hold it under that epoch."""
+class Flying(NamedTuple):
+    """A chunk that is not acknowledged yet."""
 
-    partition: int
-    epoch: int
-
-
-class Declined(msgspec.Struct, frozen=True, array_like=True, tag=16, gc=False):
-    """I have not taken the right of that epoch and never will."""
-
-    partition: int
-    epoch: int
-    right: Right
-    floor: int
+    chunk: Chunk
+    last: bool
+    """Of its round."""
+    covers: int
+    """The last write before that round."""
 
 
 @dataclass(slots=True)
-class Outgoing:
-    """The source's end."""
+class Feed:
+    """What one copy has, and what it is being sent."""
 
     target: int
-    move: int
-    pending: msgspec.Struct | None
+    number: int
     resend_at: float
     phase: Phase = Phase.OFFERED
-    keys: list[bytes] | None = None
+    flight: deque[Flying] = field(default_factory=deque)
+    sent: int = 0
+    """The next chunk's number."""
+    round_open: bool = False
+    """The last chunk of the present round has not been sent."""
+    keys: list[bytes] = field(default_factory=list)
     position: int = 0
-    number: int = 0
-    rounds: int = 0
-    floor: int = 0
-    drain_until: float = 0.0
-    right: Right = NO_RIGHT
-    """What `Cede` carries."""
+    covers: int = 0
+    right: Right | None = None
+    """What goes with the round's last chunk."""
+    changed: dict[bytes, None] = field(default_factory=dict)
+    """For the next round."""
+    clear: list[int] = field(default_factory=list)
+    collect: tuple[int, int] | None = None
+    said: tuple[int, int, int] = (0, 0, 0)
+    """The order of the newest right that was sent; those before it have been superseded."""
+    told: tuple[int, int, int] = (0, 0, 0)
+    """The order of the newest right that the copy has."""
+    acked: int = 0
+    """The last write that the copy has; 0 as long as it is not in step."""
+
+    @property
+    def in_step(self) -> bool:
+        return self.phase is Phase.IN_STEP
+
+
+def want(book: Book, slot: Slot, uid: int) -> None:
+    """Feed this node as soon as the budget allows."""
+    if uid not in slot.feeds:
+        book.waiting[slot.partition, uid] = None
 
 
 def start_waiting(book: Book) -> None:
-    """Start moves that wait, as far as the budget goes; one is always allowed."""
-    for partition in list(book.waiting):
+    """Start feeds that wait, as far as the budget goes; one is always allowed."""
+    for partition, uid in list(book.waiting):
         slot = book.slots[partition]
-        target = book.primaries[partition]
-        if slot.role is not Role.HOLDING or not book.is_live(target) or target not in book.hosts:
-            del book.waiting[partition]
+        if slot.role not in EXECUTING or uid in slot.feeds or not book.is_live(uid):
+            del book.waiting[partition, uid]
             continue
         if book.now < slot.retry_at:
             continue
         size = min(slot.items.size_bytes + 24 * len(slot.items) + 64, book.chunk_bytes)
         if book.reserved and book.reserved_bytes + size > book.budget_bytes:
             return
-        del book.waiting[partition]
-        book.moves += 1
-        offer = Offer(partition, book.moves, slot.right)
-        slot.outgoing = Outgoing(target, book.moves, None, 0.0)
-        slot.items.track()
-        book.reserved[partition] = size
+        del book.waiting[partition, uid]
+        book.reserved[partition, uid] = size
         book.reserved_bytes += size
-        book.enter(slot, Role.MOVING)
-        _send(book, slot.outgoing, offer)
+        slot.feeds[uid] = Feed(uid, book.next_number(), 0.0)
+        _offer(book, slot, slot.feeds[uid])
 
 
-def _send(book: Book, out: Outgoing, message: msgspec.Struct) -> None:
-    out.pending = message
-    out.resend_at = book.now + book.resend_seconds
-    book.send(out.target, message)
+def _offer(book: Book, slot: Slot, feed: Feed) -> None:
+    feed.resend_at = book.now + book.resend_seconds
+    book.active[slot.partition] = None
+    book.send(feed.target, Offer(slot.partition, feed.number, slot.right, slot.items.collected_until))
 
 
-def break_off(book: Book, slot: Slot, *, tell: bool = True) -> None:
-    """Give the move up before the right is sent, and go on executing."""
-    out = slot.outgoing
-    assert slot.role is Role.MOVING
-    assert out is not None
-    if tell and book.is_live(out.target):
-        book.send(out.target, Withdrawn(slot.partition, out.move))
-    slot.outgoing = None
-    slot.stopped = False
-    slot.items.untrack()
-    book.enter(slot, Role.HOLDING)
+def stop(book: Book, slot: Slot, uid: int, *, forget: bool = False) -> None:
+    """Send no more to this node, and say so."""
+    feed = slot.feeds.get(uid)
+    book.end_feed(slot, uid)
+    if feed is not None and book.is_live(uid):
+        book.send(uid, Withdrawn(slot.partition, feed.number, forget, slot.right))
 
 
 def accepted(book: Book, slot: Slot, uid: int, answer: Accepted) -> None:
-    """Begin to stream."""
-    out = _current(slot, uid, answer.move)
-    if out is None:
-        # It accepted a repeated offer after it had refused the first: nothing will come.
-        book.send(uid, Withdrawn(slot.partition, answer.move))
+    """Send what differs."""
+    feed = _current(slot, uid, answer.feed)
+    if feed is None or feed.phase is not Phase.OFFERED or len(answer.fingerprint) not in (0, BUCKETS):
         return
-    if out.phase is not Phase.OFFERED:
-        return
-    out.floor = answer.floor
-    out.phase = Phase.STREAMING
-    out.keys = list(slot.items.items)
-    if slot.items.fits(out.keys, 0, book.chunk_bytes):
-        _cut_over(book, slot, out)
-    else:
-        _stream(book, slot, out)
+    share_changes(slot)
+    items = slot.items
+    if items.changed is None:
+        items.track()
+    feed.phase = Phase.FILLING
+    feed.right = slot.pending or slot.right
+    feed.clear = items.differing_buckets(answer.fingerprint)
+    feed.keys = items.in_buckets(feed.clear) if answer.fingerprint else list(items.items)
+    feed.covers = slot.written
+    feed.round_open = True
+    slot.refused_at = 0.0
+    pump(book, slot, feed)
+
+
+def share_changes(slot: Slot) -> None:
+    """What was written since the last time is for every feed's next round."""
+    if slot.items.changed:
+        changed = dict.fromkeys(slot.items.take_changed())
+        for feed in slot.feeds.values():
+            if feed.phase is not Phase.OFFERED:
+                feed.changed.update(changed)
+
+
+def pump_all(book: Book, slot: Slot) -> None:
+    """Send what is to be sent to all copies."""
+    share_changes(slot)
+    for feed in slot.feeds.values():
+        pump(book, slot, feed)
+
+
+def pump(book: Book, slot: Slot, feed: Feed) -> None:
+    """Send as much as may be under way."""
+    while feed.phase is not Phase.OFFERED and len(feed.flight) < FLIGHT_MAX:
+        if not feed.round_open and not _begin_round(slot, feed):
+            return
+        filling = feed.phase is Phase.FILLING and feed.position < len(feed.keys)
+        if filling and book.rate_bytes and book.allowance <= 0:
+            book.active[slot.partition] = None
+            return
+        items, feed.position = slot.items.chunk(feed.keys, feed.position, book.chunk_bytes)
+        if filling:
+            size = sum(map(weight_of, items))
+            book.filled_bytes += size
+            book.allowance -= size
+        _send(book, slot, feed, items)
+
+
+def _begin_round(slot: Slot, feed: Feed) -> bool:
+    """Is there anything to be said? If so it is the next round's."""
+    right = slot.pending or slot.right
+    news = right.order > feed.said
+    if not feed.changed and not news and feed.collect is None:
+        return False
+    feed.keys, feed.position = list(feed.changed), 0
+    feed.changed = {}
+    feed.covers = slot.written
+    feed.right = right if news else None
+    feed.round_open = True
+    return True
+
+
+def _send(book: Book, slot: Slot, feed: Feed, items: list[Item]) -> None:
+    last = feed.position >= len(feed.keys)
+    right = collect = digest = None
+    if last:
+        feed.round_open = False
+        right, feed.right = feed.right, None
+        collect, feed.collect = feed.collect, None
+        if right is not None:
+            feed.said = right.order
+        if not feed.changed and not slot.items.changed:
+            digest = slot.items.digest
+    chunk = Chunk(slot.partition, feed.number, feed.sent, items, feed.clear, right, digest, collect)
+    feed.clear = []
+    feed.sent += 1
+    if not feed.flight:
+        feed.resend_at = book.now + book.resend_seconds
+    feed.flight.append(Flying(chunk, last, feed.covers))
+    book.active[slot.partition] = None
+    book.send(feed.target, chunk)
 
 
 def received(book: Book, slot: Slot, uid: int, answer: Received) -> None:
-    """Send the next chunk."""
-    out = _current(slot, uid, answer.move)
-    if out is None or not isinstance(out.pending, Chunk) or out.pending.number != answer.number:
+    """The copy has everything up to here."""
+    feed = _current(slot, uid, answer.feed)
+    if feed is None:
         return
-    out.number += 1
-    out.pending = None
-    if out.phase is Phase.STREAMING:
-        _stream(book, slot, out)
-    elif out.phase is Phase.FLUSHING:
-        _flush(book, slot, out)
+    if not answer.equal:
+        book.repairs += 1
+        again(book, slot, feed)
+        return
+    while feed.flight and feed.flight[0].chunk.number <= answer.number:
+        chunk, last, covers = feed.flight.popleft()
+        feed.resend_at = book.now + book.resend_seconds
+        if chunk.right is not None:
+            feed.told = chunk.right.order
+        if last:
+            feed.acked = covers
+            if feed.phase is Phase.FILLING:
+                feed.phase = Phase.IN_STEP
+                book.release(slot, uid)
+            book.touch(slot)
+    pump(book, slot, feed)
 
 
-def _current(slot: Slot, uid: int, move: int) -> Outgoing | None:
-    out = slot.outgoing
-    return out if out is not None and (out.target, out.move) == (uid, move) else None
-
-
-def _stream(book: Book, slot: Slot, out: Outgoing) -> None:
-    assert out.keys is not None
-    if out.position == len(out.keys):
-        out.keys, out.position = slot.items.take_changed(), 0
-        out.rounds += 1
-        if out.rounds > ROUNDS_MAX or slot.items.fits(out.keys, 0, book.chunk_bytes):
-            _cut_over(book, slot, out)
-            return
-    chunk, out.position = slot.items.chunk(out.keys, out.position, book.chunk_bytes)
-    _send(book, out, Chunk(slot.partition, out.move, out.number, chunk))
-
-
-def _cut_over(book: Book, slot: Slot, out: Outgoing) -> None:
-    out.phase = Phase.DRAINING
-    out.drain_until = book.now + book.drain_seconds
-    slot.stopped = True
+def again(book: Book, slot: Slot, feed: Feed) -> None:
+    """Compare anew."""
+    book.end_feed(slot, feed.target)
+    want(book, slot, feed.target)
     book.touch(slot)
-    book.effects.append(Stop(slot.partition))
-
-
-def drained(book: Book, slot: Slot) -> None:
-    """No command runs any more: send what is left, and the right."""
-    out = slot.outgoing
-    if out is None or out.phase is not Phase.DRAINING:
-        return
-    assert out.keys is not None
-    out.phase = Phase.FLUSHING
-    out.keys = list(dict.fromkeys(out.keys[out.position :] + slot.items.take_changed()))
-    out.position = 0
-    _flush(book, slot, out)
-
-
-def _flush(book: Book, slot: Slot, out: Outgoing) -> None:
-    assert out.keys is not None
-    if out.position == len(out.keys):
-        # What somebody else had left here may have been merged since the drain.
-        out.keys, out.position = slot.items.take_changed(), 0
-    chunk, position = slot.items.chunk(out.keys, out.position, book.chunk_bytes)
-    out.position = position
-    if position < len(out.keys) or slot.items.changed:
-        _send(book, out, Chunk(slot.partition, out.move, out.number, chunk))
-        return
-    out.phase = Phase.SENT
-    out.right = Right(max(slot.right.epoch, out.floor) + 1, out.target, (out.target,))
-    slot.items.untrack()
-    slot.stopped = False
-    book.enter(slot, Role.CEDING)
-    _send(book, out, Cede(slot.partition, out.move, out.number, chunk, out.right, slot.items.collected_until))
 
 
 def refused(book: Book, slot: Slot, uid: int, answer: Refused) -> None:
-    """Stay the holder and try again later, or give way to a higher right."""
-    out = _current(slot, uid, answer.move)
-    if out is not None and out.phase is not Phase.SENT:
-        break_off(book, slot, tell=False)
-        slot.retry_at = book.now + book.pause_seconds
+    """It has lost the thread, and is compared anew; or it follows another, whom it has promised to."""
+    feed = _current(slot, uid, answer.feed)
+    if feed is not None:
+        if answer.promised[0] >= slot.right.epoch and answer.promised[1] != book.me and not slot.refused_at:
+            slot.refused_at = book.now
+        again(book, slot, feed)
+        slot.retry_at = max(slot.retry_at, book.now + book.pause_seconds)
     book.learn(slot, answer.right)
 
 
-def taken(book: Book, slot: Slot, uid: int, answer: Taken) -> None:
-    """It is done: forget the items."""
-    out = slot.outgoing
-    if out is None or out.target != uid or out.phase is not Phase.SENT or out.right.epoch != answer.epoch:
-        return
-    book.effects.append(Handed(slot.partition, uid, slot.items.live, slot.items.size_bytes))
-    slot.outgoing = None
-    slot.items = ItemSet(book.merge)
-    if out.right.order > slot.right.order:
-        book.record(slot, out.right)
-    book.enter(slot, Role.ABSENT)
+def _current(slot: Slot, uid: int, number: int) -> Feed | None:
+    feed = slot.feeds.get(uid)
+    return feed if feed is not None and feed.number == number else None
 
 
-def declined(book: Book, slot: Slot, uid: int, answer: Declined) -> None:
-    """Nobody can ever execute under the right that was sent: go on under a higher one, or give way to a higher one."""
-    out = slot.outgoing
-    if out is None or out.target != uid or out.phase is not Phase.SENT or out.right.epoch != answer.epoch:
-        return
-    slot.outgoing = None
-    slot.retry_at = book.now + book.pause_seconds
-    if max(slot.right, answer.right, key=lambda right: right.order).holder != book.me:
-        book.enter(slot, Role.ABSENT)
-        book.learn(slot, answer.right)
-    else:
-        epoch = max(out.right.epoch, answer.floor) + 1
-        book.hold(slot, Right(epoch, book.me, (book.me,)), 0)
-
-
-def target_is_gone(book: Book, slot: Slot) -> None:
-    """The target is down or has left. It may have taken the right, so a claim must go above it."""
-    out = slot.outgoing
-    assert out is not None
-    if slot.role is Role.MOVING:
-        break_off(book, slot)
-        return
-    slot.outgoing = None
-    slot.promised = max(slot.promised, (out.right.epoch, out.target))
-    book.enter(slot, Role.ABSENT)
-    primary = book.primaries[slot.partition]
-    if book.is_live(primary):
-        book.send(primary, Free(slot.partition))
+def is_idle(slot: Slot, feed: Feed) -> bool:
+    """The copy has everything, and nothing is under way."""
+    return feed.in_step and not feed.flight and not feed.round_open and not feed.changed and not slot.items.changed
 
 
 def tick(book: Book, slot: Slot) -> None:
-    """Send again what was not answered; break off a cut-over whose command does not end."""
-    out = slot.outgoing
-    if out is None:
-        return
-    if out.phase is Phase.DRAINING and book.now >= out.drain_until:
-        break_off(book, slot)
-        slot.retry_at = book.now + book.patience_seconds
-    elif out.pending is not None and out.phase is not Phase.DRAINING and book.now >= out.resend_at:
-        _send(book, out, out.pending)
+    """Send again what was not acknowledged, and what waited for the rate."""
+    for feed in slot.feeds.values():
+        if feed.phase is Phase.OFFERED:
+            if book.now >= feed.resend_at:
+                _offer(book, slot, feed)
+        elif feed.flight and book.now >= feed.resend_at:
+            feed.resend_at = book.now + book.resend_seconds
+            for flying in feed.flight:
+                book.send(feed.target, flying.chunk)
+        pump(book, slot, feed)
+
+
+def missed(slot: Slot, uid: int, now: float) -> None:
+    """Something that was sent to this node did not arrive."""
+    feed = slot.feeds.get(uid)
+    if feed is not None:
+        feed.resend_at = now

@@ -41,6 +41,11 @@ class Host(Protocol):
         """Every known member in every state, this node included, in order of (name, uid)."""
         ...
 
+    @property
+    def settled(self) -> bool:
+        """All up members report the same view."""
+        ...
+
     def call(self, uid: int, service: str, method: str, body: Body, *, seconds: float) -> asyncio.Future[msgspec.Raw]:
         """Call a member (this node too: the same handler, without the wire).
 

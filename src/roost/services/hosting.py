@@ -16,9 +16,21 @@ import msgspec
 
 from roost.core.clock import HybridClock, stamp_of
 from roost.core.items import Change, Merge
-from roost.core.rights import Drained, Event, Heard, Message, NotHosting, Rights, Ticked
+from roost.core.rights import (
+    Collect,
+    Drained,
+    Event,
+    Heard,
+    Message,
+    Missed,
+    NotHosting,
+    Rights,
+    Ticked,
+    Wrote,
+)
 from roost.core.tenure import (
     EXECUTING,
+    Acknowledged,
     Changed,
     Effect,
     Handed,
@@ -33,6 +45,8 @@ from roost.services.commands import Command, Gather, Gathered, Method
 from roost.services.host import Answer, Host, NotHere
 from roost.services.lanes import Lane
 from roost.services.placement import Placement
+from roost.services.replication import Replication
+from roost.services.transfers import Transfers
 from roost.wire.protocol import Call
 from roost.wire.values import encode
 
@@ -42,13 +56,16 @@ log = logging.getLogger("roost.partitions")
 
 Quick = Callable[[Lane, Command], bytes]
 """A built-in command: runs at once, never waits."""
-Whole = Callable[["Hosting", msgspec.Raw], bytes]
-"""A built-in question to the node, about many partitions."""
+Whole = Callable[["Hosting", msgspec.Raw, float], Answer]
+"""A built-in question to the node, about many partitions, to be answered by then."""
 
 PEER_METHOD = "~"
 GATHER_PREFIX = "*"
 TICK_SECONDS = 0.1
 COLLECT_SECONDS = 60.0
+"""Tombstones are collected this often, and are at least so old; outcomes of requests are kept for as long."""
+ANSWER_SHARE = 0.9
+"""Who waits for copies is told what is lacking after this share of the time that is left to the call."""
 BATCH_BYTES = 256 * 1024
 PEER_CALL_SECONDS = 10.0
 SLICE_SECONDS = 0.005
@@ -69,11 +86,13 @@ class Hosting:
         host: Host,
         service: str,
         placement: Placement,
+        replication: Replication,
         *,
         merge: Merge | None,
         prepare: Callable[[Lane], None],
         methods: dict[str, Method],
         quick: dict[str, Quick],
+        reads: frozenset[str],
         whole: dict[str, Whole],
     ) -> None:
         settings = host.settings
@@ -87,18 +106,24 @@ class Hosting:
             chunk_bytes=settings.transfer_chunk_bytes,
             transfers_max=settings.transfers_max,
             drain_seconds=settings.cutover_drain_seconds,
+            write=replication.write,
+            strict=replication.split != "keep-both",
+            rate_bytes=settings.transfer_bytes_per_second,
         )
         self.clock = HybridClock()
-        self.moved_out = self.moved_in = self.moved_items = self.moved_bytes = 0
+        self.transfers = Transfers(self.rights, host.runtime.monotonic)
         self.lost: dict[int, tuple[int, int]] = {}
+        self._new_losses: list[PossibleLoss] = []
         self._prepare = prepare
         self._methods = methods
         self._quick = quick
+        self._reads = reads
         self._whole = whole
         self._monotonic = host.runtime.monotonic
         self.lanes = [self._lane(partition, settings.queued_commands_max) for partition in range(settings.partitions)]
         self._events: deque[Event] = deque()
         self._stepping = False
+        self._written: dict[int, None] = {}
         self._outbox: dict[int, list[msgspec.Struct]] = {}
         self._flushing = False
         self._batch_bytes = min(BATCH_BYTES, settings.message_bytes_max)
@@ -119,16 +144,26 @@ class Hosting:
             self.host.runtime.call_later(TICK_SECONDS, _resolve, due)
             await due
             self.step(Ticked())
-            if self._monotonic() >= self._collect_at:
+            self.placement.renew()
+            self.transfers.tick()
+            now = self._monotonic()
+            for lane in self.lanes:
+                if lane.queue or lane.unanswered:
+                    lane.expire(now)
+            if now >= self._collect_at:
                 self._collect()
 
     def _collect(self) -> None:
-        """Forget tombstones so old that nobody who might bring the deleted key back is remembered any more."""
+        """Forget tombstones that nobody can be missing: all copies have them, and no host is down that may come back.
+
+        Otherwise those so old that nobody who might bring the deleted key back is remembered any more.
+        """
         self._collect_at = self._monotonic() + COLLECT_SECONDS
-        until_ms = int((self.host.runtime.wall() - self.host.settings.forget_seconds) * 1000)
-        for slot in self.rights.slots:
-            if slot.executes and len(slot.items) > slot.items.live:
-                slot.items.collect(stamp_of(max(until_ms, 0)))
+        wall = self.host.runtime.wall()
+        kept_seconds = self.host.settings.forget_seconds if self.placement.view.missed else COLLECT_SECONDS
+        outcomes_seconds = max(COLLECT_SECONDS, 4 * self.host.settings.call_seconds)
+        until = [stamp_of(max(int((wall - seconds) * 1000), 0)) for seconds in (kept_seconds, outcomes_seconds)]
+        self.step(Collect(*until))
 
     # what comes in
 
@@ -139,25 +174,31 @@ class Hosting:
         if quick is not None:
             command = _decode_command(call.body)
             lane = self.lane_of(command.partition)
-            if lane.free and command.epoch == 0:
-                return quick(lane, command)
-            lane.refuse_elsewhere(command.epoch)
-            if lane.free:
-                return quick(lane, command)
-            return self._run_quick(lane, quick, command, self._until(call))
+            free = lane.free_to_read if method in self._reads else lane.free
+            if not free or command.epoch:
+                lane.refuse_elsewhere(command.epoch)
+            if not free:
+                return self._run_quick(lane, quick, command, self._until(call))
+            answer = quick(lane, command)
+            if lane.slot.acked == lane.slot.written:
+                return answer
+            woken = lane.acknowledged(self._until(call))
+            return answer if woken is None else _after(woken, answer)
         if method == PEER_METHOD:
             if uid not in self.placement.live:
                 raise ProtocolError(f"{uid:016x} is no live member here: only members speak of who holds what")
             for message in _decode_messages(call.body):
                 self.step(Heard(uid, message))
             return NOTHING
+        if not self.rights.book.acts:
+            raise self.lanes[0].unavailable((0, 0))
         if method in self._methods:
             command = _decode_command(call.body)
             return self._run(self.lane_of(command.partition), self._methods[method], command, self._until(call))
         if method[:1] == GATHER_PREFIX and method[1:] in self._methods:
             return self._gather(self._methods[method[1:]], _decode_gather(call.body), self._until(call))
         if method in self._whole:
-            return self._whole[method](self, msgspec.Raw(bytes(call.body)))
+            return self._whole[method](self, msgspec.Raw(bytes(call.body)), self._until(call))
         raise NotFound(f"{self.service} on {self.host.name} has no command {method!r}", name=method)
 
     def lane_of(self, partition: int) -> Lane:
@@ -167,23 +208,41 @@ class Hosting:
         return self.lanes[partition]
 
     def _until(self, call: Call) -> float:
-        return self._monotonic() + (call.milliseconds / 1000 or self.host.settings.call_seconds)
+        return self._monotonic() + ANSWER_SHARE * (call.milliseconds / 1000 or self.host.settings.call_seconds)
 
     def commit(self, lane: Lane, changes: list[Change]) -> None:
-        """Write, under one new version. Raises Overloaded, and writes nothing, if an item could never move."""
+        """Write, under one new version. Raises Overloaded, and writes nothing, if an item could never move.
+
+        It is acknowledged when `lane.acknowledged` returns. What is written in one turn of the loop is sent to the
+        copies together.
+        """
         limit = self.host.settings.message_bytes_max
         for key, value in changes:
             if value is not None and len(key) + len(value) > limit:
                 text = f"an item of {len(key) + len(value)} bytes; message_bytes_max is {limit}: store parts"
                 raise Overloaded(text, what="message_bytes_max", limit=limit)
-        lane.slot.items.write(changes, self.clock.tick(int(self.host.runtime.wall() * 1000)), self.host.uid)
+        slot = lane.slot
+        slot.items.write(changes, self.clock.tick(int(self.host.runtime.wall() * 1000)), self.host.uid)
+        self.rights.wrote(lane.partition)
+        if slot.feeds:
+            if not self._written:
+                asyncio.get_running_loop().call_soon(self._copy_written)
+            self._written[lane.partition] = None
+
+    def _copy_written(self) -> None:
+        written, self._written = tuple(self._written), {}
+        self.step(Wrote(written))
 
     async def _run_quick(self, lane: Lane, quick: Quick, command: Command, until: float) -> bytes:
         await lane.turn(command.epoch, until)
         try:
-            return quick(lane, command)
+            answer = quick(lane, command)
         finally:
             lane.end()
+        woken = lane.acknowledged(until)
+        if woken is not None:
+            await woken
+        return answer
 
     async def _run(self, lane: Lane, method: Method, command: Command, until: float, gathers: bool = False) -> bytes:
         try:
@@ -196,7 +255,7 @@ class Hosting:
             if lane.handler is None:
                 self._prepare(lane)
             handler: Any = lane.handler
-            right = lane.slot.right
+            tenure = lane.slot.right.tenure
             handler._begin(None if gathers else command.key)
             try:
                 result = method.function(handler, **arguments)
@@ -207,20 +266,23 @@ class Hosting:
                 raise
             body = encode(result)
             changes = handler._written()
+            if lane.slot.right.tenure != tenure or lane.slot.role not in EXECUTING:
+                text = f"partition {lane.partition} went to another holder while {method.name} ran: nothing changed"
+                raise Unavailable(text, may_have_run=True)
             if changes:
-                if lane.slot.right is not right or lane.slot.role not in EXECUTING:
-                    text = f"partition {lane.partition} went to another holder while {method.name} ran: nothing changed"
-                    raise Unavailable(text, may_have_run=True)
                 try:
                     self.commit(lane, changes)
                 except RoostError as error:
                     error.may_have_run = True
                     raise
-            return body
         finally:
             if lane.handler is not None:
                 lane.handler._end()
             lane.end()
+        woken = lane.acknowledged(until)
+        if woken is not None:
+            await woken
+        return body
 
     async def _gather(self, method: Method, gather: Gather, until: float) -> bytes:
         answer = Gathered([], [])
@@ -270,30 +332,42 @@ class Hosting:
             if not self._flushing:
                 self._flushing = True
                 asyncio.get_running_loop().call_soon(self._flush)
+        elif isinstance(effect, Acknowledged):
+            self.lanes[effect.partition].answer(effect.number)
         elif isinstance(effect, Changed):
             self.lanes[effect.partition].look_again()
+            self.transfers.changed(effect.partition)
         elif isinstance(effect, Stop):
             self.lanes[effect.partition].drain()
         elif isinstance(effect, Took):
-            self.moved_in += effect.source != 0
+            self.transfers.moved_in += effect.source != 0
             greatest = self.rights.slots[effect.partition].items.greatest
             ahead_ms = int(self.host.settings.clock_ahead_max_seconds * 1000)
             self.clock.observe(greatest, int(self.host.runtime.wall() * 1000), ahead_ms)
         elif isinstance(effect, Handed):
-            self.moved_out += 1
-            self.moved_items += effect.items
-            self.moved_bytes += effect.size_bytes
+            self.transfers.moved_out += 1
+            self.transfers.moved_items += effect.items
+            self.transfers.moved_bytes += effect.size_bytes
         else:
-            self._report_loss(effect)
+            self._note_loss(effect)
 
-    def _report_loss(self, loss: PossibleLoss) -> None:
+    def _note_loss(self, loss: PossibleLoss) -> None:
         self.lost[loss.partition] = (loss.right.epoch, loss.right.holder)
-        holder = self.placement.name_of(loss.right.holder)
+        if not self._new_losses:
+            asyncio.get_running_loop().call_soon(self._report_losses)
+        self._new_losses.append(loss)
+
+    def _report_losses(self) -> None:
+        """One line for all partitions that were taken over in this turn of the loop."""
+        losses, self._new_losses = self._new_losses, []
+        copies = dict.fromkeys(uid for loss in losses for uid in loss.right.copies or (loss.right.holder,))
         log.warning(
-            "possible_loss: partition %d of %s was held by %s, which is down; what only it knew is gone",
-            loss.partition,
+            "possible_loss: %d partitions of %s were taken over without enough of their copies, which were on %s; "
+            "acknowledged writes may be gone (partitions %s)",
+            len(losses),
             self.service,
-            holder,
+            ", ".join(self.placement.name_of(uid) for uid in copies),
+            shortened([loss.partition for loss in losses]),
         )
 
     def _flush(self) -> None:
@@ -318,6 +392,7 @@ class Hosting:
             done = self.host.call(uid, self.service, PEER_METHOD, body, seconds=PEER_CALL_SECONDS)
         except RoostError as error:
             log.debug("%s could not reach %s: %r", self.service, self.placement.name_of(uid), error)
+            self.step(Missed(uid))
             return
         done.add_done_callback(lambda ended: self._peer_answered(uid, ended))
 
@@ -328,7 +403,9 @@ class Hosting:
         error = ended.exception()
         if isinstance(error, NotFound) and error.name == self.service:
             self.step(NotHosting(uid))
-        elif error is not None and not isinstance(error, RoostError):
+        elif isinstance(error, RoostError):
+            self.step(Missed(uid))
+        elif error is not None:
             raise error
 
     # leaving and status
@@ -343,26 +420,52 @@ class Hosting:
                 left = self.rights.left_to_hand_over()
         finally:
             if left:
-                log.warning("%s leaves with %d partitions of %s", self.host.name, len(left), self.service)
+                held = [one for one in left if self.rights.slots[one].right.holder == self.host.uid]
+                alone = [one for one in held if len(self.rights.slots[one].right.copies) < 2]
+                log.warning(
+                    "%s leaves before all of %s is handed over: it still holds %d partitions (%s), of %d of which "
+                    "nobody else has a copy (%s), and has items of %d others",
+                    *(self.host.name, self.service, len(held), shortened(held), len(alone), shortened(alone)),
+                    len(left) - len(held),
+                )
 
     def status(self) -> dict[str, Any]:
         """What this node has of the service, for `roost status`."""
         rights = self.rights
-        held = [slot for slot in rights.slots if slot.role in (Role.HOLDING, Role.MOVING)]
+        held = [slot for slot in rights.slots if slot.role in EXECUTING]
+        copies = [slot for slot in rights.slots if slot.role not in EXECUTING and rights.book.is_copy(slot)]
         return {
             "held": len(held),
+            "copies": len(copies),
             "moving": rights.count(Role.MOVING, Role.CEDING),
             "awaiting": rights.count(Role.AWAITING, Role.CLAIMING),
+            "copying": len(rights.incomplete()),
+            "short": sum(slot.short for slot in held),
+            "acts": rights.book.acts,
             "items": sum(slot.items.live for slot in held),
             "bytes": sum(slot.items.size_bytes for slot in held),
-            "left_over": sum(bool(slot.items) for slot in rights.slots if slot.role in (Role.ABSENT, Role.AWAITING)),
+            "left_over": sum(slot.strays is not None for slot in rights.slots),
+            "set_aside": sum(slot.items.set_aside for slot in rights.slots),
             "queued": sum(len(lane.queue) for lane in self.lanes),
-            "moved_in": self.moved_in,
-            "moved_out": self.moved_out,
-            "moved_items": self.moved_items,
-            "moved_bytes": self.moved_bytes,
+            "unacknowledged": sum(len(lane.unanswered) for lane in self.lanes),
+            "repaired": rights.book.repairs,
+            **self.transfers.status(),
             "possible_loss": sorted(self.lost),
         }
+
+
+async def _after(woken: asyncio.Future[None], answer: bytes) -> bytes:
+    await woken
+    return answer
+
+
+PARTITIONS_SHOWN = 20
+
+
+def shortened(partitions: list[int]) -> str:
+    """For a line of the log."""
+    shown = ", ".join(map(str, partitions[:PARTITIONS_SHOWN])) or "none"
+    return shown + (", ..." if len(partitions) > PARTITIONS_SHOWN else "")
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -1,7 +1,7 @@
 """The key/value store: typed keys and values, spread over the cluster.
 
-A built-in handler of partitions whose commands never wait, so that they run where they arrive. `put`, `get` and
-`delete` of one key happen one after another at its holder. Values travel as bytes that the holder does not look into.
+A built-in handler of partitions whose commands (`kv_commands.py`) never wait, so that they run where they arrive. What
+is done with one key happens one after another at its holder, and is answered when enough copies have it.
 
     sessions = await node.kv("sessions", Session)
     await sessions.put("s1", Session("ann"))
@@ -11,7 +11,7 @@ A built-in handler of partitions whose commands never wait, so that they run whe
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
@@ -19,13 +19,28 @@ from roost.core.ring import Ring
 from roost.errors import DeadlineExceeded, Overloaded, Unreachable
 from roost.services.commands import Command
 from roost.services.host import Host, NotHere
-from roost.services.hosting import Hosting, Quick, Whole
-from roost.services.keys import KeyCodec, type_arguments
-from roost.services.lanes import Lane
+from roost.services.hosting import NOTHING, Quick, Whole
+from roost.services.keys import type_arguments
+from roost.services.kv_commands import (
+    ABSENT,
+    MISSING,
+    READS,
+    REQUEST_BYTES,
+    TRUE,
+    Many,
+    ManyAnswer,
+    Scan,
+    Scanned,
+    Swap,
+    Swapped,
+    commands,
+    questions,
+)
 from roost.services.partitions import Partition, Service
+from roost.services.replication import Replication
 from roost.services.routing import FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX
 
-__all__ = ["KV", "KeyValuePartition", "open_kv"]
+__all__ = ["KV", "KeyValuePartition", "Version", "Versioned", "open_kv"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -34,13 +49,6 @@ R = TypeVar("R")
 H = TypeVar("H", bound="KeyValuePartition[Any, Any]")
 P = ParamSpec("P")
 
-MISSING = b"\x90"
-FOUND = b"\x91"
-"""An answer is an empty array, or an array of one value: so a stored None is not a missing one."""
-TRUE, FALSE, NOTHING = b"\xc3", b"\xc2", b"\xc0"
-ANSWER_BYTES_SPARE = 16
-"""What an answer among many takes besides the value, at most."""
-SCAN_BYTES = 256 * 1024
 SCAN_PARTITIONS = 256
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -49,125 +57,21 @@ class KeyValuePartition(Partition[K, V]):
     """One partition of a key/value store; derive from it to add commands that read (or write) `self.items`."""
 
 
-class _Many(msgspec.Struct, array_like=True, gc=False):
-    """Commands for many keys of one node."""
-
-    method: str
-    commands: list[Command]
+Version = tuple[int, int]
+"""Of one write of one key: no other write has it. (0, 0): the key is not there."""
 
 
-class _ManyAnswer(msgspec.Struct, array_like=True, gc=False):
-    """(position in the question, answer) of those that ran."""
+class Versioned(NamedTuple, Generic[V]):
+    """A value as it was read, and what `replace` wants to know of it."""
 
-    answers: list[tuple[int, msgspec.Raw]]
-
-
-class _Scan(msgspec.Struct, array_like=True, gc=False):
-    """Live items of these partitions, each after a key (empty: from its start)."""
-
-    positions: list[tuple[int, bytes]]
-    prefix: msgspec.Raw
+    value: V | None
+    version: Version
 
 
-class _Scanned(msgspec.Struct, array_like=True, gc=False):
-    """Items, and how far each partition is; those that are done, and (partition, epoch, holder) of those elsewhere."""
-
-    items: list[tuple[bytes, msgspec.Raw]]
-    positions: list[tuple[int, bytes]]
-    done: list[int]
-    elsewhere: list[tuple[int, int, int]]
-
-
-_decode_many = msgspec.msgpack.Decoder(_Many).decode
-_decode_many_answer = msgspec.msgpack.Decoder(_ManyAnswer).decode
-_decode_scan = msgspec.msgpack.Decoder(_Scan).decode
-_decode_scanned = msgspec.msgpack.Decoder(_Scanned).decode
+_decode_many_answer = msgspec.msgpack.Decoder(ManyAnswer).decode
+_decode_scanned = msgspec.msgpack.Decoder(Scanned).decode
+_decode_swapped = msgspec.msgpack.Decoder(Swapped).decode
 _decode_counts = msgspec.msgpack.Decoder(tuple[list[tuple[int, int]], list[tuple[int, int, int]]]).decode
-
-
-def _commands(commit: Callable[[Lane, list[tuple[bytes, bytes | None]]], None]) -> dict[str, Quick]:
-    def get(lane: Lane, command: Command) -> bytes:
-        item = lane.slot.items.items.get(command.key)
-        return MISSING if item is None or item.value is None else FOUND + item.value
-
-    def put(lane: Lane, command: Command) -> bytes:
-        commit(lane, [(command.key, bytes(command.argument))])
-        return NOTHING
-
-    def delete(lane: Lane, command: Command) -> bytes:
-        existed = lane.slot.items.get(command.key) is not None
-        if existed:
-            commit(lane, [(command.key, None)])
-        return TRUE if existed else FALSE
-
-    return {"kv.get": get, "kv.put": put, "kv.delete": delete}
-
-
-def _many(quick: dict[str, Quick], hosting: Hosting, body: msgspec.Raw) -> bytes:
-    many = _decode_many(body)
-    command_of = quick[many.method]
-    answers: list[tuple[int, msgspec.Raw]] = []
-    size, limit = 0, hosting.host.settings.message_bytes_max
-    for position, command in enumerate(many.commands):
-        lane = hosting.lane_of(command.partition)
-        if lane.free and hosting.rights.elsewhere(command.partition, command.epoch) is None:
-            answer = command_of(lane, command)
-            size += len(answer) + ANSWER_BYTES_SPARE
-            if size > limit and many.method == "kv.get":
-                break  # a read may be asked for again
-            answers.append((position, msgspec.Raw(answer)))
-    return _encode(_ManyAnswer(answers))
-
-
-def _size(hosting: Hosting, body: msgspec.Raw) -> bytes:
-    counts: list[tuple[int, int]] = []
-    elsewhere: list[tuple[int, int, int]] = []
-    for partition in msgspec.msgpack.decode(body, type=list[int]):
-        lane = hosting.lane_of(partition)
-        if lane.slot.executes:
-            counts.append((partition, lane.slot.items.live))
-        else:
-            elsewhere.append(_where(hosting, partition))
-    return _encode((counts, elsewhere))
-
-
-def _where(hosting: Hosting, partition: int) -> tuple[int, int, int]:
-    right = hosting.rights.elsewhere(partition, 0) or hosting.rights.slots[partition].right
-    return (partition, right.epoch, right.holder)
-
-
-def _scan(keys: KeyCodec[Any], hosting: Hosting, body: msgspec.Raw) -> bytes:
-    scan = _decode_scan(body)
-    prefix = msgspec.msgpack.decode(scan.prefix)
-    answer = _Scanned([], [], [], [])
-    size = 0
-    for partition, start in scan.positions:
-        slot = hosting.lane_of(partition).slot
-        if not slot.executes:
-            answer.elsewhere.append(_where(hosting, partition))
-            continue
-        items, after = slot.items.items, start
-        for key in sorted(key for key in items if key > start):
-            value = items[key].value
-            if value is None or (prefix is not None and not _begins(keys.decode(key), prefix)):
-                continue
-            if size >= SCAN_BYTES:
-                answer.positions.append((partition, after))
-                break
-            answer.items.append((key, msgspec.Raw(value)))
-            size += len(key) + len(value)
-            after = key
-        else:
-            answer.done.append(partition)
-        if size >= SCAN_BYTES:
-            break
-    return _encode(answer)
-
-
-def _begins(key: Any, prefix: Any) -> bool:
-    if isinstance(key, str | bytes):
-        return key.startswith(prefix)
-    return list(key[: len(prefix)]) == list(prefix)
 
 
 class KV(Generic[K, V]):
@@ -209,8 +113,18 @@ class KV(Generic[K, V]):
     @overload
     async def get(self, key: K, default: D) -> V | D: ...
     async def get(self, key: K, default: Any = None) -> Any:
-        """The value, or `default` if there is none."""
-        return self._found(await self._router.call(self._command(key, _NO_VALUE), "kv.get", self._seconds), default)
+        """The value, or `default` if there is none. With `read="any"`, of any copy, which may be a little behind."""
+        command = self._command(key, _NO_VALUE)
+        if self._service.replication.read == "any":
+            answer = await self._read_copy(command)
+            if answer is not None:
+                return self._found(answer, default)
+        return self._found(await self._router.call(command, "kv.get", self._seconds, repeatable=True), default)
+
+    async def _read_copy(self, command: Command) -> msgspec.Raw | None:
+        """The answer of a copy, this node's if it has one; None where it has to be the holder's."""
+        uid = self._service.a_copy_of(command.partition)
+        return await self._ask(uid, "kv.copy", _encode(command)) if uid else None
 
     def _found(self, answer: msgspec.Raw, default: Any) -> Any:
         data = memoryview(answer)
@@ -225,6 +139,51 @@ class KV(Generic[K, V]):
         answer = await self._router.call(self._command(key, _NO_VALUE), "kv.delete", self._seconds)
         return bytes(answer) == TRUE
 
+    async def get_versioned(self, key: K) -> Versioned[V]:
+        """The value with its version, for `replace`; the value None and the version (0, 0) if there is none."""
+        answer = await self._router.call(self._command(key, _NO_VALUE), "kv.entry", self._seconds, repeatable=True)
+        return self._versioned(_decode_swapped(answer))
+
+    def _versioned(self, found: Swapped) -> Versioned[V]:
+        return Versioned(self._service.values.decode(found.value) if found.value is not None else None, found.version)
+
+    async def replace(self, key: K, value: V, version: Version) -> bool:
+        """Store a value if the key still has that version; False, and nothing is changed, if it has another.
+
+        The holder knows the request again for a minute: if a link breaks it is asked again, and runs only once.
+        """
+        return (await self._swap(key, value, version, self._seconds)).done
+
+    async def put_if_absent(self, key: K, value: V) -> bool:
+        """Store a value if there is none; was there none? Asked again if a link breaks, and runs only once."""
+        return await self.replace(key, value, ABSENT)
+
+    async def update(self, key: K, function: Callable[[V | None], V]) -> V:
+        """Store what `function` makes of the value (None if there is none), atomically; returns what was stored.
+
+        The function runs here, again for every write of somebody else's that comes in between, so it must have no
+        effects of its own. What it raises ends the update, and nothing is changed. Asked again if a link breaks, and
+        runs only once; after a DeadlineExceeded with `may_have_run` nobody knows.
+        """
+        monotonic = self._service.host.runtime.monotonic
+        until = monotonic() + self._seconds
+        found = await self.get_versioned(key)
+        while True:
+            value = function(found.value)
+            swapped = await self._swap(key, value, found.version, max(until - monotonic(), 0.001))
+            if swapped.done:
+                return value
+            found = self._versioned(swapped)
+            if monotonic() >= until:
+                text = f"{key!r:.80} was changed by others again and again within {self._seconds} s; a retry is safe"
+                raise DeadlineExceeded(text, elapsed=self._seconds, may_have_run=False)
+
+    async def _swap(self, key: K, value: V, version: Version, seconds: float) -> Swapped:
+        host = self._service.host
+        request = Swap(host.runtime.token(REQUEST_BYTES), version, self._value(value))
+        command = self._command(key, msgspec.Raw(_encode(request)))
+        return _decode_swapped(await self._router.call(command, "kv.swap", seconds, repeatable=True))
+
     async def put_many(self, values: Mapping[K, V]) -> None:
         """Store many values, in as few messages as their bytes allow. Not atomic: if it raises, some may be stored."""
         commands = [self._command(key, self._value(value)) for key, value in values.items()]
@@ -236,8 +195,8 @@ class KV(Generic[K, V]):
         answers = await self._call_many("kv.get", [self._command(key, _NO_VALUE) for key in wanted])
         found: dict[K, V] = {}
         for key, answer in zip(wanted, answers, strict=True):
-            value = self._found(answer, _ABSENT)
-            if value is not _ABSENT:
+            value = self._found(answer, _NOT_THERE)
+            if value is not _NOT_THERE:
                 found[key] = value
         return found
 
@@ -246,7 +205,7 @@ class KV(Generic[K, V]):
             commands,
             method,
             "kv.many",
-            lambda some: _encode(_Many(method, some)),
+            lambda some: _encode(Many(method, some)),
             lambda body: _decode_many_answer(body).answers,
             self._seconds,
         )
@@ -277,7 +236,7 @@ class KV(Generic[K, V]):
         pending: dict[int, bytes] = dict.fromkeys(range(service.host.settings.partitions), b"")
         async for uid, partitions in self._rounds(pending, SCAN_PARTITIONS):
             positions = [(partition, pending[partition]) for partition in partitions]
-            body = await self._ask(uid, "kv.scan", _encode(_Scan(positions, raw)))
+            body = await self._ask(uid, "kv.scan", _encode(Scan(positions, raw)))
             if body is None:
                 continue
             scanned = _decode_scanned(body)
@@ -336,7 +295,7 @@ class KV(Generic[K, V]):
 
 
 _NO_VALUE = msgspec.Raw(NOTHING)
-_ABSENT = object()
+_NOT_THERE = object()
 
 
 async def open_kv(
@@ -347,6 +306,7 @@ async def open_kv(
     key: Any = None,
     handler: type[Any] | None = None,
     host_here: bool = True,
+    replication: Replication | None = None,
 ) -> KV[Any, V]:
     """Host the store on this node, or only call it. `key` is str unless the handler or the caller says otherwise.
 
@@ -359,13 +319,20 @@ async def open_kv(
     quick: dict[str, Quick] = {}
     whole: dict[str, Whole] = {}
     service: Service[Any] = Service(
-        host, f"kv:{name}", kind, library, key_kind, value, host_here=host_here, quick=quick, whole=whole
+        host,
+        f"kv:{name}",
+        kind,
+        library,
+        key_kind,
+        value,
+        host_here=host_here,
+        replication=replication if replication is not None else Replication(),
+        quick=quick,
+        reads=READS,
+        whole=whole,
     )
     if service.hosting is not None:
-        quick.update(_commands(service.hosting.commit))
-        keys = service.keys
-        whole["kv.many"] = lambda hosting, body: _many(quick, hosting, body)
-        whole["kv.size"] = _size
-        whole["kv.scan"] = lambda hosting, body: _scan(keys, hosting, body)
+        quick.update(commands(service.hosting))
+        whole.update(questions(service.keys, quick))
     service.start()
     return KV(service, name)

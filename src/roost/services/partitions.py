@@ -30,6 +30,7 @@ from roost.services.hosting import Hosting, Quick, Whole
 from roost.services.keys import KeyCodec, ValueCodec, type_arguments, type_name
 from roost.services.lanes import Lane
 from roost.services.placement import Placement
+from roost.services.replication import Replication
 from roost.services.routing import Router
 from roost.services.views import PartitionItems
 from roost.wire.values import encode
@@ -89,7 +90,9 @@ class Service(Generic[K]):
         value: Any,
         *,
         host_here: bool,
+        replication: Replication,
         quick: dict[str, Quick] | None = None,
+        reads: frozenset[str] = frozenset(),
         whole: dict[str, Whole] | None = None,
     ) -> None:
         self.host = host
@@ -101,17 +104,20 @@ class Service(Generic[K]):
         for hook in sorted(HOOKS - {"merge"}):
             if hasattr(handler, hook):
                 raise ConfigError(f"{hook} is not served yet", where=handler.__qualname__, todo="keep state in items")
-        self.placement = Placement(host, service)
+        self.replication = replication
+        self.placement = Placement(host, service, replication)
         self.hosting: Hosting | None = None
         if host_here:
             self.hosting = Hosting(
                 host,
                 service,
                 self.placement,
+                replication,
                 merge=self._merge(),
                 prepare=self._prepare,
                 methods=self.methods,
                 quick=quick if quick is not None else {},
+                reads=reads,
                 whole=whole if whole is not None else {},
             )
         self.router = Router(host, service, self.placement, self.hosting)
@@ -135,6 +141,7 @@ class Service(Generic[K]):
         """Of the options that all hosts must share."""
         merges = hasattr(self.handler, "merge")
         options = [self.handler.__qualname__, type_name(self.keys.kind), type_name(self.values.kind), str(merges)]
+        options.append(self.replication.shared)
         return xxh3_64_intdigest("\0".join(options).encode())
 
     def _view_changed(self) -> None:
@@ -163,6 +170,13 @@ class Service(Generic[K]):
     def partition_of(self, key: bytes) -> int:
         """The partition of an encoded key."""
         return partition_of(hash_key(key, self.host.placement_seed), self.host.settings.partitions)
+
+    def a_copy_of(self, partition: int) -> int:
+        """A node that should have a copy of it: this one, else any; 0 where there is none."""
+        owners = self.placement.view.owners[partition]
+        if self.host.uid in owners:
+            return self.host.uid
+        return self.host.runtime.rng.choice(owners) if owners else 0
 
     async def command(self, key: bytes, method: Method, arguments: dict[str, Any]) -> Any:
         """Call a command of the user's, at a key."""
@@ -264,6 +278,7 @@ async def open_partitions(
     key: Any = None,
     value: Any = None,
     host_here: bool = True,
+    replication: Replication | None = None,
 ) -> Partitions[Any, H]:
     """Host the service on this node, or only call it. Types not given are those of `Partition[K, V]`.
 
@@ -273,7 +288,14 @@ async def open_partitions(
     key_kind, value_kind = (given if given is not None else own for given, own in zip((key, value), kinds, strict=True))
     library = (Partition, Generic)
     service: Service[Any] = Service(
-        host, f"partitions:{name}", handler, cast(Any, library), key_kind, value_kind, host_here=host_here
+        host,
+        f"partitions:{name}",
+        handler,
+        cast(Any, library),
+        key_kind,
+        value_kind,
+        host_here=host_here,
+        replication=replication if replication is not None else Replication(),
     )
     service.start()
     return Partitions(service)

@@ -3,6 +3,8 @@
 The ring is made of the members that host the service, are up (suspects among them) and do not rest; if all of them
 rest, of all. A member that is leaving or rests is out of the ring, and yet holds what it has not handed over; a member
 that is joining is not in it yet.
+
+Who may act in a split is decided here too, from the hosts that were up when they were last settled (`core/split.py`).
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ from __future__ import annotations
 from roost.core.gossip import Entry, Health
 from roost.core.rights import Viewed
 from roost.core.ring import Ring, RingMember
+from roost.core.split import Seen, renewed
 from roost.services.host import Host
+from roost.services.replication import Replication
 
 __all__ = ["Placement"]
 
@@ -18,33 +22,44 @@ __all__ = ["Placement"]
 class Placement:
     """Kept up to date by `refresh`, which must be called at every change of view."""
 
-    def __init__(self, host: Host, service: str) -> None:
+    def __init__(self, host: Host, service: str, replication: Replication) -> None:
         self._host = host
         self._service = service
+        self._replicas = replication.replicas
+        self._strategy = replication.strategy
+        self._baseline: tuple[Seen, ...] = ()
+        self._seen: list[Seen] = []
+        self._renewed = False
         self._partitions = host.settings.partitions
         self.ring = self._ring(())
         self.primaries: tuple[int, ...] = ()
         self.live: dict[int, str] = {}
         """Names of live members by uid."""
-        self.view = Viewed((), (), (), (0,) * self._partitions, False)
+        self.view = Viewed((), (), (), ((),) * self._partitions, False)
         self.refresh()
 
     def _ring(self, members: tuple[RingMember, ...]) -> Ring:
-        return Ring(members, partitions=self._partitions, seed=self._host.placement_seed)
+        seed = self._host.placement_seed
+        return Ring(members, partitions=self._partitions, replicas=self._replicas, seed=seed)
 
     def refresh(self) -> Viewed:
         """Look at the members again."""
         live: dict[int, str] = {}
         gone: list[int] = []
-        crashed: list[int] = []
+        crashed: list[Entry] = []
+        seen: list[Seen] = []
         hosts: list[int] = []
         up: list[Entry] = []
         joined = False
         for entry in self._host.entries():
+            if self._service in entry.services:
+                is_left = entry.state == "left"
+                is_up = not is_left and entry.health is not Health.DOWN
+                seen.append(Seen(entry.uid, entry.name, entry.started, is_up, is_left))
             if entry.state == "left" or entry.health is Health.DOWN:
                 gone.append(entry.uid)
                 if entry.state != "left" and self._service in entry.services:
-                    crashed.append(entry.uid)
+                    crashed.append(entry)
                 continue
             live[entry.uid] = entry.name
             if entry.uid == self._host.uid:
@@ -63,17 +78,31 @@ class Placement:
         if wanted != self.ring.members:
             self.ring = self._ring(wanted)
         self.live = live
-        primaries = tuple(placed[name].uid for name in self.ring.primaries) or (0,) * self._partitions
-        self.primaries = primaries
+        uids = {name: entry.uid for name, entry in placed.items()}
+        owners = tuple(tuple(uids[name] for name in self.ring.owners(one)) for one in range(self._partitions))
+        self.primaries = tuple(those[0] if those else 0 for those in owners)
+        acts = self._strategy.may_act(self._baseline, seen)
+        self._seen, self._renewed = seen, False
+        self.renew()
+        newest = {entry.name: entry.started for entry in self._host.entries() if entry.uid in live}
+        missed = [entry.uid for entry in crashed if newest.get(entry.name, -1) < entry.started]
         self.view = Viewed(
-            tuple(sorted(live)),
-            tuple(sorted(gone)),
-            tuple(sorted(hosts)),
-            primaries,
-            joined,
-            tuple(sorted(crashed)),
+            live=tuple(sorted(live)),
+            gone=tuple(sorted(gone)),
+            hosts=tuple(sorted(hosts)),
+            owners=owners,
+            joined=joined,
+            crashed=tuple(sorted(entry.uid for entry in crashed)),
+            missed=tuple(sorted(missed)),
+            acts=acts,
         )
         return self.view
+
+    def renew(self) -> None:
+        """Once the members are settled, who is up now is whom a split would divide."""
+        if not self._renewed and self._host.settled:
+            self._baseline = renewed(self._strategy, self._baseline, self._seen, settled=True)
+            self._renewed = True
 
     def name_of(self, uid: int) -> str:
         """For people."""

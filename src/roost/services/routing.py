@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from roost.errors import DeadlineExceeded, Overloaded, RoostError, Unreachable
+from roost.errors import DeadlineExceeded, Overloaded, RoostError, Unavailable, Unreachable
 from roost.services.commands import Command, Gathered
 from roost.services.host import Host, NotHere
 from roost.services.hosting import GATHER_PREFIX, Hosting
@@ -80,10 +80,11 @@ class Router:
         self._sweeping = False
         self._waiting_count = 0
 
-    async def call(self, command: Command, method: str, seconds: float) -> msgspec.Raw:
+    async def call(self, command: Command, method: str, seconds: float, *, repeatable: bool = False) -> msgspec.Raw:
         """Send a command to its partition's holder; returns the answer's body, valid until the loop's next turn.
 
-        Raises what the handler raised, Unreachable, DeadlineExceeded or Overloaded, each with `may_have_run`.
+        A `repeatable` one is asked again within its deadline even if it may have run. Raises what the handler raised,
+        Unreachable, Unavailable, DeadlineExceeded or Overloaded, each with `may_have_run`.
         """
         route = self._routes.get(command.partition)
         if route is None:
@@ -99,6 +100,7 @@ class Router:
                 answer = self._send(route, command, method, seconds)
             else:
                 answer = await self._wait(route, number, command, method, until)
+        ran = False
         while True:
             try:
                 body = await answer
@@ -107,13 +109,20 @@ class Router:
             except NotHere as error:
                 self._learn(route, error.epoch, error.holder)
                 again = self._enqueue(route, number, command, method, until)
-            except Unreachable as error:
-                if error.may_have_run or self._monotonic() >= until:
+            except (Unreachable, Unavailable) as error:
+                if isinstance(error, Unavailable) and not error.may_have_run:
+                    raise
+                ran = ran or error.may_have_run
+                if (ran and not repeatable) or self._monotonic() >= until:
                     raise
                 again = self._enqueue(route, number, command, method, until)
             finally:
                 self._ended(command.partition)
-            answer = await self._sent(command.partition, again)
+            try:
+                answer = await self._sent(command.partition, again)
+            except RoostError as error:
+                error.may_have_run = error.may_have_run or ran
+                raise
 
     def _send(self, route: _Route, command: Command, method: str, seconds: float) -> asyncio.Future[msgspec.Raw]:
         command.epoch = route.epoch
