@@ -57,6 +57,8 @@ class Reader:
                 async with asyncio.timeout(0):
                     self._take(await anext(self.watch))
             except TimeoutError:
+                if self.watch._events:
+                    continue  # one came in the very moment in which the waiting ended
                 return
             except StopAsyncIteration:
                 self.ended = True
