@@ -55,7 +55,7 @@ class Log(Partition[str, list[int]]):
 
 
 async def settled(network: Network, *services: Any) -> None:
-    """Until every partition is held once, where the ring wants it, and nothing is left anywhere."""
+    """Until every partition is held once, where the ring wants it, with the copies it wants, and nothing else is left."""
     for _ in range(600):
         await network.sleep(0.1)
         living = [one for one in services if one._service.host.alive]
@@ -70,7 +70,9 @@ async def settled(network: Network, *services: Any) -> None:
                     rest = rest and slot.partition not in owners
                     owners[slot.partition] = one._service.host.uid
                 else:
-                    rest = rest and slot.role is Role.ABSENT and not slot.items
+                    copy = slot.role is Role.COPY and slot.incoming is not None
+                    rest = rest and (copy or (slot.role is Role.ABSENT and not slot.items)) and slot.strays is None
+            rest = rest and not hosting.rights.incomplete()
             rest = rest and one._service.placement.primaries == living[0]._service.placement.primaries
         if rest and tuple(owners[partition] for partition in sorted(owners)) == living[0]._service.placement.primaries:
             return

@@ -105,7 +105,13 @@ async def key_value(node: roost.Node) -> None:
     async for key, value in sessions.scan(prefix="s"):
         assert_type(key, str)
         assert_type(value, Session)
-    by_number = await node.kv("numbers", str, key=int)
+    by_number = await node.kv("numbers", str, key=int, replicas=3, write="all", read="any", split="keep-majority")
+    assert_type(await by_number.update(1, lambda old: (old or "") + "x"), str)
+    assert_type(await by_number.put_if_absent(1, "x"), bool)
+    versioned = await by_number.get_versioned(1)
+    assert_type(versioned, roost.Versioned[str])
+    assert_type(versioned.value, str | None)
+    assert_type(await by_number.replace(1, "y", versioned.version), bool)
     await by_number.put(1, "one")
     assert_type(await by_number.get(1), str | None)
 

@@ -31,6 +31,10 @@ async def mistakes(node: roost.Node) -> None:
     await sessions.put("a", 3)  # E the value is a Session
     await sessions.put(1, Session("ann"))  # E the key is a str
     await sessions.gather(Sessions.busiest)  # E an argument is missing
+    await node.kv("sessions", Session, write="most")  # E no such choice
+    await node.kv("sessions", Session, replicas="3")  # E a number
+    await sessions.update("a", lambda old: 3)  # E the new value is a Session
+    await sessions.replace("a", Session("ann"), 7)  # E no version
     tallies = await node.partitions("tally", Tally)
     await tallies.at("k").hit("3")  # E the argument is an int
     await tallies.at("k").hits()  # E no such command
