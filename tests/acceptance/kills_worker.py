@@ -25,7 +25,7 @@ import msgspec
 import uvloop
 
 import roost
-from roost.services.hosting import Hosting
+from roost.core.tenure import Write
 from tests.acceptance.ledger import ACKNOWLEDGED, FULL, REFUSED, TOKENS_MAX, UNKNOWN, Entry
 from tests.net.worker import obey, say
 
@@ -50,7 +50,7 @@ class Play(msgspec.Struct, forbid_unknown_fields=True):
     """The newest list of tokens."""
     pause_seconds: float = 0.02
     replicas: int = 3
-    write: str = "majority"
+    write: Write = "majority"
 
 
 class Tally(roost.Partition[str, int]):
@@ -96,8 +96,8 @@ class Writers:
         self.name = name
         self.play = play
         self.halted = asyncio.Event()
-        self.numbers: Any
-        self.tokens: Any
+        self.numbers: roost.KV[str, int]
+        self.tokens: roost.KV[str, list[str]]
         self.tally: roost.Partitions[str, Tally]
         self._journal = Journal()
         self._rng = random.Random(f"{play.seed}:{play.life}")
@@ -107,10 +107,10 @@ class Writers:
 
     async def open(self, node: roost.Node) -> None:
         """Before the node joins, so that its coming is one change."""
-        copies: Any = {"replicas": self.play.replicas, "write": self.play.write}
-        self.numbers = await node.kv("numbers", int, **copies)
-        self.tokens = await node.kv("tokens", list[str], **copies)
-        self.tally = await node.partitions("tally", Tally, **copies)
+        replicas, write = self.play.replicas, self.play.write
+        self.numbers = await node.kv("numbers", int, replicas=replicas, write=write)
+        self.tokens = await node.kv("tokens", list[str], replicas=replicas, write=write)
+        self.tally = await node.partitions("tally", Tally, replicas=replicas, write=write)
 
     def begin(self) -> None:
         """Start all writers."""
@@ -245,7 +245,7 @@ class Worker:
         found: dict[str, list[list[Any]]] = {}
         services: list[Any] = [self.writers.numbers, self.writers.tokens, self.writers.tally]
         for service in services:
-            hosting: Hosting = service._service.hosting
+            hosting = service._service.hosting
             found[hosting.service] = [
                 [
                     slot.partition,
