@@ -6,8 +6,10 @@ copies in its place among the writes, and holds once a majority of the old and o
 many are not alive, it holds once all that are alive have it: who may act in a split is decided elsewhere (`split.py`).
 One change is made at a time. As long as it is pending, writes have to satisfy both records.
 
-A write is acknowledged when as many copies have it as `write` asks for, of those on record or, if the ring names more,
-of so many. Thus whoever takes over and reaches all but fewer than that many copies knows every acknowledged write.
+A write is acknowledged when as many copies on record have it as `write` asks for; and if the ring names more than are
+on record, also as many nodes as that would ask for, those among them that are still being filled. Thus whoever takes
+over and reaches all but fewer of the copies knows every acknowledged write; and a write that is acknowledged while
+copies are made survives as many crashes as one that comes after.
 
 Invariants: who is added to the record has everything that was written before; who is dropped keeps what it has until
 the change holds; what was acknowledged is never taken back.
@@ -18,9 +20,18 @@ USENIX ATC 2014, section 6; the log is replaced by the holder's own order, and e
 from __future__ import annotations
 
 from roost.core.tenure import Acknowledged, Book, Changed, Right, Slot, majority
-from roost.core.transfer import pump_all, stop, want
+from roost.core.transfer import Phase, pump_all, stop, want
 
-__all__ = ["count_acks", "have_copies", "is_complete", "look_at_copies", "needed_copies", "wanted_copies", "wrote"]
+__all__ = [
+    "count_acks",
+    "have_copies",
+    "is_complete",
+    "is_short",
+    "look_at_copies",
+    "needed_copies",
+    "wanted_copies",
+    "wrote",
+]
 
 
 def wanted_copies(book: Book, slot: Slot) -> tuple[int, ...]:
@@ -29,14 +40,19 @@ def wanted_copies(book: Book, slot: Slot) -> tuple[int, ...]:
 
 
 def needed_copies(book: Book, slot: Slot) -> int:
-    """How many copies acknowledge a write, this node among them."""
-    count = book.acks(max(len(slot.right.copies), len(wanted_copies(book, slot))))
-    return max(count, book.acks(len(slot.pending.copies))) if slot.pending is not None else count
+    """How many nodes must have a write, this one among them."""
+    return book.acks(max(len(slot.right.copies), len(wanted_copies(book, slot))))
 
 
 def have_copies(slot: Slot) -> int:
-    """How many could acknowledge one now."""
-    return 1 + sum(uid in slot.feeds and slot.feeds[uid].in_step for uid in slot.right.copies[1:])
+    """How many could have one now."""
+    return 1 + sum(feed.phase is not Phase.OFFERED for feed in slot.feeds.values())
+
+
+def is_short(book: Book, slot: Slot) -> bool:
+    """A write could not be acknowledged now."""
+    in_step = 1 + sum(uid in slot.feeds and slot.feeds[uid].in_step for uid in slot.right.copies[1:])
+    return in_step < book.acks(len(slot.right.copies)) or have_copies(slot) < needed_copies(book, slot)
 
 
 def is_complete(book: Book, slot: Slot) -> bool:
@@ -65,7 +81,7 @@ def look_at_copies(book: Book, slot: Slot) -> None:
             want(book, slot, uid)
     if slot.pending is None:
         _propose(book, slot, targets)
-    short = have_copies(slot) < needed_copies(book, slot)
+    short = is_short(book, slot)
     if short != slot.short:
         slot.short = short
         book.effects.append(Changed(slot.partition))
@@ -121,9 +137,9 @@ def _knows(slot: Slot, uid: int, right: Right) -> bool:
 
 def count_acks(book: Book, slot: Slot) -> None:
     """See which writes are on enough copies."""
-    acked = _acked_by(book, slot, slot.right, needed_copies(book, slot))
+    acked = min(_acked_by(book, slot, slot.right), _spread(book, slot))
     if slot.pending is not None:
-        acked = min(acked, _acked_by(book, slot, slot.pending, book.acks(len(slot.pending.copies))))
+        acked = min(acked, _acked_by(book, slot, slot.pending))
     if acked <= slot.acked:
         return
     slot.acked = acked
@@ -134,10 +150,10 @@ def count_acks(book: Book, slot: Slot) -> None:
     slot.thanks = [each for each in slot.thanks if each[0] > acked]
 
 
-def _acked_by(book: Book, slot: Slot, right: Right, needed: int) -> int:
-    """The newest write that so many of these copies have. Only who knows this tenure can have acknowledged any."""
+def _acked_by(book: Book, slot: Slot, right: Right) -> int:
+    """The newest write that enough of these copies have."""
     writes = sorted((_has(book, slot, uid) for uid in right.copies), reverse=True)
-    return writes[needed - 1] if needed <= len(writes) else 0
+    return writes[book.acks(len(writes)) - 1]
 
 
 def _has(book: Book, slot: Slot, uid: int) -> int:
@@ -145,3 +161,12 @@ def _has(book: Book, slot: Slot, uid: int) -> int:
         return slot.written
     feed = slot.feeds.get(uid)
     return feed.acked if feed is not None and feed.in_step else 0
+
+
+def _spread(book: Book, slot: Slot) -> int:
+    """The newest write that so many nodes have as there should be, copies on record or not."""
+    needed = needed_copies(book, slot)
+    if needed == 1:
+        return slot.written
+    writes = sorted((max(feed.acked, feed.live) for feed in slot.feeds.values()), reverse=True)
+    return writes[needed - 2] if len(writes) >= needed - 1 else 0

@@ -11,11 +11,12 @@ Chunks are taken over in order and acknowledged in order; what is under way is s
 broken link costs time and nothing else. What is not under way is a set of keys: however far a copy lags behind, it
 costs the holder no more than the names of what changed, and it gets the newest value of each only. Keys go out in
 *rounds*: the first one fills the copy, later ones are what was written meanwhile; when a round has been acknowledged,
-so is every write that came before it began. A copy is *in step* once it has its first round.
+so is every write that came before it began. A copy is *in step* once it has its first round. What is written before
+that goes out at once all the same, so that it is on another node however long filling takes.
 
 A chunk after which nothing is left bears the digest of the whole set: a copy that differs then is compared anew.
 
-New copies are made side by side as long as what each may have under way fits into the budget, and no faster than
+New copies are filled side by side as long as what each may have under way fits into the budget, and no faster than
 `rate_bytes` a second. `receiving.py` is the other end.
 """
 
@@ -29,7 +30,7 @@ from typing import NamedTuple
 import msgspec
 
 from roost.core.items import BUCKETS, Item, weight_of
-from roost.core.tenure import EXECUTING, Book, Right, Slot
+from roost.core.tenure import Book, Right, Slot
 
 __all__ = [
     "Accepted",
@@ -61,6 +62,8 @@ class Phase(Enum):
     """How far a copy has come."""
 
     OFFERED = "offered"
+    COMPARED = "compared"
+    """What differs is known; it waits for the budget."""
     FILLING = "filling"
     IN_STEP = "in step"
 
@@ -134,6 +137,8 @@ class Flying(NamedTuple):
     """Of its round."""
     covers: int
     """The last write before that round."""
+    live: int
+    """All that was written from the comparison up to this write is in this chunk or one before."""
 
 
 @dataclass(slots=True)
@@ -156,8 +161,13 @@ class Feed:
     """What goes with the round's last chunk."""
     changed: dict[bytes, None] = field(default_factory=dict)
     """For the next round."""
+    differing: list[int] = field(default_factory=list)
+    """The buckets that are to be filled."""
     clear: list[int] = field(default_factory=list)
+    """For the next chunk."""
     collect: tuple[int, int] | None = None
+    live: int = 0
+    """The last write of those since the comparison that the copy has, in step or not."""
     said: tuple[int, int, int] = (0, 0, 0)
     """The order of the newest right that was sent; those before it have been superseded."""
     told: tuple[int, int, int] = (0, 0, 0)
@@ -171,19 +181,19 @@ class Feed:
 
 
 def want(book: Book, slot: Slot, uid: int) -> None:
-    """Feed this node as soon as the budget allows."""
-    if uid not in slot.feeds:
-        book.waiting[slot.partition, uid] = None
+    """Feed this node."""
+    if uid not in slot.feeds and book.now >= slot.retry_at:
+        slot.feeds[uid] = Feed(uid, book.next_number(), 0.0)
+        _offer(book, slot, slot.feeds[uid])
 
 
 def start_waiting(book: Book) -> None:
-    """Start feeds that wait, as far as the budget goes; one is always allowed."""
+    """Fill those who wait for it, as far as the budget goes; one is always allowed."""
     for partition, uid in list(book.waiting):
         slot = book.slots[partition]
-        if slot.role not in EXECUTING or uid in slot.feeds or not book.is_live(uid):
+        feed = slot.feeds.get(uid)
+        if feed is None or feed.phase is not Phase.COMPARED:
             del book.waiting[partition, uid]
-            continue
-        if book.now < slot.retry_at:
             continue
         size = min(slot.items.size_bytes + 24 * len(slot.items) + 64, book.chunk_bytes)
         if book.reserved and book.reserved_bytes + size > book.budget_bytes:
@@ -191,8 +201,7 @@ def start_waiting(book: Book) -> None:
         del book.waiting[partition, uid]
         book.reserved[partition, uid] = size
         book.reserved_bytes += size
-        slot.feeds[uid] = Feed(uid, book.next_number(), 0.0)
-        _offer(book, slot, slot.feeds[uid])
+        _fill(book, slot, feed)
 
 
 def _offer(book: Book, slot: Slot, feed: Feed) -> None:
@@ -215,16 +224,31 @@ def accepted(book: Book, slot: Slot, uid: int, answer: Accepted) -> None:
     if feed is None or feed.phase is not Phase.OFFERED or len(answer.fingerprint) not in (0, BUCKETS):
         return
     share_changes(slot)
-    items = slot.items
-    if items.changed is None:
-        items.track()
+    if slot.items.changed is None:
+        slot.items.track()
+    slot.refused_at = 0.0
+    feed.phase = Phase.COMPARED
+    feed.differing = slot.items.differing_buckets(answer.fingerprint)
+    feed.live = slot.written
+    if feed.differing and answer.fingerprint:
+        feed.clear = feed.differing
+        _send(book, slot, feed, [], live=True)
+    if not feed.differing or not slot.items:
+        _fill(book, slot, feed)
+    else:
+        book.waiting[slot.partition, uid] = None
+    book.touch(slot)
+
+
+def _fill(book: Book, slot: Slot, feed: Feed) -> None:
+    """Begin the first round."""
+    share_changes(slot)
     feed.phase = Phase.FILLING
     feed.right = slot.pending or slot.right
-    feed.clear = items.differing_buckets(answer.fingerprint)
-    feed.keys = items.in_buckets(feed.clear) if answer.fingerprint else list(items.items)
+    everything = len(feed.differing) == BUCKETS
+    feed.keys = list(slot.items.items) if everything else slot.items.in_buckets(feed.differing)
     feed.covers = slot.written
     feed.round_open = True
-    slot.refused_at = 0.0
     pump(book, slot, feed)
 
 
@@ -247,7 +271,10 @@ def pump_all(book: Book, slot: Slot) -> None:
 def pump(book: Book, slot: Slot, feed: Feed) -> None:
     """Send as much as may be under way."""
     while feed.phase is not Phase.OFFERED and len(feed.flight) < FLIGHT_MAX:
-        if not feed.round_open and not _begin_round(slot, feed):
+        if feed.changed and not feed.in_step:
+            _send_live(book, slot, feed)
+            continue
+        if feed.phase is Phase.COMPARED or (not feed.round_open and not _begin_round(slot, feed)):
             return
         filling = feed.phase is Phase.FILLING and feed.position < len(feed.keys)
         if filling and book.rate_bytes and book.allowance <= 0:
@@ -259,6 +286,14 @@ def pump(book: Book, slot: Slot, feed: Feed) -> None:
             book.filled_bytes += size
             book.allowance -= size
         _send(book, slot, feed, items)
+
+
+def _send_live(book: Book, slot: Slot, feed: Feed) -> None:
+    """What has been written since the comparison, ahead of what the copy is being filled with."""
+    keys = list(feed.changed)
+    items, position = slot.items.chunk(keys, 0, book.chunk_bytes)
+    feed.changed = dict.fromkeys(keys[position:])
+    _send(book, slot, feed, items, live=True)
 
 
 def _begin_round(slot: Slot, feed: Feed) -> bool:
@@ -275,8 +310,8 @@ def _begin_round(slot: Slot, feed: Feed) -> bool:
     return True
 
 
-def _send(book: Book, slot: Slot, feed: Feed, items: list[Item]) -> None:
-    last = feed.position >= len(feed.keys)
+def _send(book: Book, slot: Slot, feed: Feed, items: list[Item], *, live: bool = False) -> None:
+    last = not live and feed.position >= len(feed.keys)
     right = collect = digest = None
     if last:
         feed.round_open = False
@@ -291,7 +326,8 @@ def _send(book: Book, slot: Slot, feed: Feed, items: list[Item]) -> None:
     feed.sent += 1
     if not feed.flight:
         feed.resend_at = book.now + book.resend_seconds
-    feed.flight.append(Flying(chunk, last, feed.covers))
+    all_live = not feed.changed and not slot.items.changed
+    feed.flight.append(Flying(chunk, last, feed.covers, slot.written if live and all_live else 0))
     book.active[slot.partition] = None
     book.send(feed.target, chunk)
 
@@ -306,16 +342,20 @@ def received(book: Book, slot: Slot, uid: int, answer: Received) -> None:
         again(book, slot, feed)
         return
     while feed.flight and feed.flight[0].chunk.number <= answer.number:
-        chunk, last, covers = feed.flight.popleft()
+        chunk, last, covers, live = feed.flight.popleft()
         feed.resend_at = book.now + book.resend_seconds
         if chunk.right is not None:
             feed.told = chunk.right.order
+        feed.live = max(feed.live, live)
+        if last or live:
+            book.touch(slot)
         if last:
             feed.acked = covers
             if feed.phase is Phase.FILLING:
                 feed.phase = Phase.IN_STEP
                 book.release(slot, uid)
-            book.touch(slot)
+        if feed.in_step:
+            feed.acked = max(feed.acked, feed.live)
     pump(book, slot, feed)
 
 

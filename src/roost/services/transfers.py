@@ -49,14 +49,12 @@ class Transfers:
     def _left_bytes(self) -> int:
         """To be sent until all copies that are wanted are in step, as far as can be known before they are compared."""
         left = 0.0
-        waiting = self._rights.book.waiting
         for slot in self._rights.slots:
             if slot.role not in EXECUTING:
                 continue
             size = slot.items.size_bytes
-            left += sum(size for partition, _ in waiting if partition == slot.partition) if waiting else 0
             for feed in slot.feeds.values():
-                if feed.phase is Phase.OFFERED:
+                if feed.phase is Phase.OFFERED or feed.phase is Phase.COMPARED:
                     left += size
                 elif feed.phase is Phase.FILLING and slot.items:
                     left += size * (len(feed.keys) - feed.position) / len(slot.items)
