@@ -22,7 +22,7 @@ from enum import Enum
 import msgspec
 
 from roost.core.copies import wanted_copies
-from roost.core.tenure import NO_RIGHT, Book, Handed, Right, Role, Slot, Stop
+from roost.core.tenure import NO_RIGHT, Book, Handed, Held, Right, Role, Slot, Stop
 from roost.core.transfer import is_idle, pump_all, stop
 
 __all__ = ["Cede", "CutOver", "Declined", "Step", "Taken", "break_off", "ceded", "declined", "look_at_move", "taken"]
@@ -196,15 +196,22 @@ def declined(book: Book, slot: Slot, uid: int, answer: Declined) -> None:
 
 
 def target_is_gone(book: Book, slot: Slot) -> None:
-    """The target is down or has left. It may have taken the right, so a claim must go above it."""
+    """The target is down or has left. It may have taken the right and used it, so a claim must go above it.
+
+    The right counts as one that was in force, as if `Taken` had come: its copies, who had everything when it was sent,
+    know what was acknowledged under it.
+    """
     cut = slot.cut
     assert cut is not None
-    slot.promised = max(slot.promised, (cut.right.epoch, cut.target))
     for other in list(slot.feeds):
         stop(book, slot, other)
     book.let_go(slot)
-    slot.vacated = slot.right.tenure
+    book.record(slot, cut.right, witnessed=True)
+    slot.lineage = slot.known = cut.right.tenure
     book.rest(slot)
+    for uid in book.hosts:
+        if uid != book.me:
+            book.send(uid, Held(slot.partition, cut.right))
 
 
 def tick(book: Book, slot: Slot) -> None:

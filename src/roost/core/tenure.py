@@ -133,7 +133,7 @@ TRANSITIONS: dict[tuple[Role, Role], str] = {
     (Role.MOVING, Role.ABSENT): "a higher right is met",
     (Role.MOVING, Role.COPY): "a higher right is met that keeps me",
     (Role.MOVING, Role.AWAITING): "a higher right is met, and the ring says me",
-    (Role.CEDING, Role.ABSENT): "the right is taken",
+    (Role.CEDING, Role.ABSENT): "the right is taken or its target down",
     (Role.CEDING, Role.COPY): "the right is taken, and keeps me; or its target is down, and a claim decides",
     (Role.CEDING, Role.AWAITING): "the right is taken or its target down, and the ring says me",
     (Role.CEDING, Role.HOLDING): "the target durably refused: I go on under a higher epoch",
