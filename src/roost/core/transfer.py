@@ -189,7 +189,8 @@ def want(book: Book, slot: Slot, uid: int) -> None:
 
 def start_waiting(book: Book) -> None:
     """Fill those who wait for it, as far as the budget goes; one is always allowed."""
-    for partition, uid in list(book.waiting):
+    while book.waiting:
+        partition, uid = next(iter(book.waiting))
         slot = book.slots[partition]
         feed = slot.feeds.get(uid)
         if feed is None or feed.phase is not Phase.COMPARED:

@@ -24,6 +24,7 @@ from roost.core.rights import (
     Message,
     Missed,
     NotHosting,
+    Resumed,
     Rights,
     Ticked,
     Wrote,
@@ -123,6 +124,9 @@ class Hosting:
         self.lanes = [self._lane(partition, settings.queued_commands_max) for partition in range(settings.partitions)]
         self._events: deque[Event] = deque()
         self._stepping = False
+        self._heard: deque[Heard] = deque()
+        self._hearing = False
+        self._resuming = False
         self._written: dict[int, None] = {}
         self._outbox: dict[int, list[msgspec.Struct]] = {}
         self._flushing = False
@@ -187,8 +191,9 @@ class Hosting:
         if method == PEER_METHOD:
             if uid not in self.placement.live:
                 raise ProtocolError(f"{uid:016x} is no live member here: only members speak of who holds what")
-            for message in _decode_messages(call.body):
-                self.step(Heard(uid, message))
+            self._heard.extend(Heard(uid, message) for message in _decode_messages(call.body))
+            if not self._hearing:
+                self._hear()
             return NOTHING
         if not self.rights.book.acts:
             raise self.lanes[0].unavailable((0, 0))
@@ -304,6 +309,17 @@ class Hosting:
 
     # the machine
 
+    def _hear(self) -> None:
+        """Take in what others have said, in order; for long batches in slices, between which others run."""
+        slice_ends = self._monotonic() + SLICE_SECONDS
+        self._hearing = True
+        while self._heard:
+            self.step(self._heard.popleft())
+            if self._monotonic() >= slice_ends and self._heard:
+                asyncio.get_running_loop().call_soon(self._hear)
+                return
+        self._hearing = False
+
     def view_changed(self) -> None:
         """After `placement.refresh`."""
         self.step(self.placement.view)
@@ -323,8 +339,15 @@ class Hosting:
                     self._carry_out(effect)
         finally:
             self._stepping = False
+        if self.rights.unsettled and not self._resuming:
+            self._resuming = True
+            asyncio.get_running_loop().call_soon(self._resume)
         if self._progress is not None and not self._progress.done():
             self._progress.set_result(None)
+
+    def _resume(self) -> None:
+        self._resuming = False
+        self.step(Resumed())
 
     def _carry_out(self, effect: Effect) -> None:
         if isinstance(effect, Send):

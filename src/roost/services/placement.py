@@ -32,7 +32,9 @@ class Placement:
         self._renewed = False
         self._partitions = host.settings.partitions
         self.ring = self._ring(())
-        self.primaries: tuple[int, ...] = ()
+        self.owners: tuple[tuple[int, ...], ...] = ((),) * self._partitions
+        self.primaries: tuple[int, ...] = (0,) * self._partitions
+        self._placed: tuple[Ring | None, dict[str, int]] = (None, {})
         self.live: dict[int, str] = {}
         """Names of live members by uid."""
         self.view = Viewed((), (), (), ((),) * self._partitions, False)
@@ -79,8 +81,10 @@ class Placement:
             self.ring = self._ring(wanted)
         self.live = live
         uids = {name: entry.uid for name, entry in placed.items()}
-        owners = tuple(tuple(uids[name] for name in self.ring.owners(one)) for one in range(self._partitions))
-        self.primaries = tuple(those[0] if those else 0 for those in owners)
+        if (self.ring, uids) != self._placed:
+            self._placed = (self.ring, uids)
+            self.owners = tuple(tuple(uids[name] for name in self.ring.owners(one)) for one in range(self._partitions))
+            self.primaries = tuple(those[0] if those else 0 for those in self.owners)
         acts = self._strategy.may_act(self._baseline, seen)
         self._seen, self._renewed = seen, False
         self.renew()
@@ -90,7 +94,7 @@ class Placement:
             live=tuple(sorted(live)),
             gone=tuple(sorted(gone)),
             hosts=tuple(sorted(hosts)),
-            owners=owners,
+            owners=self.owners,
             joined=joined,
             crashed=tuple(sorted(entry.uid for entry in crashed)),
             missed=tuple(sorted(missed)),
