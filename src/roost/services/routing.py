@@ -101,28 +101,28 @@ class Router:
             else:
                 answer = await self._wait(route, number, command, method, until)
         ran = False
-        while True:
-            try:
-                body = await answer
-                route.pauses = 0
-                return body
-            except NotHere as error:
-                self._learn(route, error.epoch, error.holder)
-                again = self._enqueue(route, number, command, method, until)
-            except (Unreachable, Unavailable) as error:
-                if isinstance(error, Unavailable) and not error.may_have_run:
-                    raise
-                ran = ran or error.may_have_run
-                if (ran and not repeatable) or self._monotonic() >= until:
-                    raise
-                again = self._enqueue(route, number, command, method, until)
-            finally:
-                self._ended(command.partition)
-            try:
+        try:
+            while True:
+                try:
+                    body = await answer
+                    route.pauses = 0
+                    return body
+                except NotHere as error:
+                    self._learn(route, error.epoch, error.holder)
+                    again = self._enqueue(route, number, command, method, until)
+                except (Unreachable, Unavailable) as error:
+                    if isinstance(error, Unavailable) and not error.may_have_run:
+                        raise
+                    ran = ran or error.may_have_run
+                    if (ran and not repeatable) or self._monotonic() >= until:
+                        raise
+                    again = self._enqueue(route, number, command, method, until)
+                finally:
+                    self._ended(command.partition)
                 answer = await self._sent(command.partition, again)
-            except RoostError as error:
-                error.may_have_run = error.may_have_run or ran
-                raise
+        except RoostError as error:
+            error.may_have_run = error.may_have_run or ran
+            raise
 
     def _send(self, route: _Route, command: Command, method: str, seconds: float) -> asyncio.Future[msgspec.Raw]:
         command.epoch = route.epoch
@@ -324,22 +324,31 @@ class Router:
                 for positions in batches.values():
                     for position in positions:
                         self._ended(commands[position].partition)
+            failed: BaseException | None = None
+            ran = False
             for positions, body in zip(batches.values(), got, strict=True):
-                if isinstance(body, Unreachable) and not body.may_have_run:
-                    continue
-                if isinstance(body, RoostError):
-                    body.may_have_run = body.may_have_run or any(answer is not None for answer in answers)
                 if isinstance(body, BaseException):
-                    raise body
+                    if not isinstance(body, Unreachable) or body.may_have_run:
+                        failed = failed or body
+                        ran = ran or not isinstance(body, RoostError) or body.may_have_run
+                    continue
                 place = -1
                 for place, given in unpack(body):
                     answers[positions[place]] = given
                 if place >= 0:
                     pending = positions[place + 1 :] + pending  # the answer was full
+            if failed is not None:
+                if isinstance(failed, RoostError):
+                    failed.may_have_run = ran or any(answer is not None for answer in answers)
+                raise failed
         for position, answer in enumerate(answers):
             if answer is None:
                 left = max(until - self._monotonic(), 0.001)
-                answers[position] = await self.call(commands[position], method, left)
+                try:
+                    answers[position] = await self.call(commands[position], method, left)
+                except RoostError as error:
+                    error.may_have_run = error.may_have_run or any(answer is not None for answer in answers)
+                    raise
         return [answer for answer in answers if answer is not None]
 
     def _batches(self, commands: list[Command], pending: list[int]) -> tuple[dict[int, list[int]], list[int]]:
