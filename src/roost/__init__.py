@@ -20,6 +20,7 @@ from roost.messages import BROADCAST, Envelope, Message, Request
 from roost.node import Node
 from roost.services.inbox import Inbox
 from roost.services.kv import KV, KeyValuePartition, Version, Versioned
+from roost.services.losses import PossibleLoss
 from roost.services.messaging import Delivery
 from roost.services.outbox import Outbox
 from roost.services.partitions import Partition, Partitions
@@ -64,6 +65,7 @@ __all__ = [
     "Overloaded",
     "Partition",
     "Partitions",
+    "PossibleLoss",
     "ProtocolError",
     "RemoteError",
     "Request",

@@ -86,7 +86,7 @@ def test_replace_stores_only_over_the_version_that_it_was_given() -> None:
     async def main() -> None:
         _, _, (a, b, c) = await opened(4, replicas=3)
         missing = await a.get_versioned("k")
-        assert missing == (None, (0, 0))
+        assert (missing.value, missing.version) == (None, (0, 0))
         assert await a.replace("k", 1, missing.version)
         first = await b.get_versioned("k")
         assert first.value == 1
@@ -190,7 +190,7 @@ def test_other_options_elsewhere_are_refused() -> None:
         network, _, _ = await opened(8, replicas=2)
         for others in ({"replicas": 3}, {"replicas": 2, "write": "all"}, {"replicas": 2, "split": "down-all"}):
             with pytest.raises(ConfigError, match="options"):
-                await open_kv(network.host("d"), "numbers", int, replication=Replication(**others))  # type: ignore[arg-type]  # each is one of several types
+                await open_kv(network.host("d"), "numbers", int, replication=Replication(**others))
         host = network.host("e")
         await open_kv(host, "numbers", int, replication=Replication(replicas=2, read="any"))
 

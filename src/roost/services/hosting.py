@@ -35,7 +35,6 @@ from roost.core.tenure import (
     Changed,
     Effect,
     Handed,
-    PossibleLoss,
     Role,
     Send,
     Stop,
@@ -45,6 +44,7 @@ from roost.errors import NotFound, Overloaded, ProtocolError, RemoteError, Roost
 from roost.services.commands import Command, Gather, Gathered, Method
 from roost.services.host import Answer, Host, NotHere
 from roost.services.lanes import Lane
+from roost.services.losses import Losses, shortened
 from roost.services.placement import Placement
 from roost.services.replication import Replication
 from roost.services.transfers import Transfers
@@ -113,8 +113,7 @@ class Hosting:
         )
         self.clock = HybridClock()
         self.transfers = Transfers(self.rights, host.runtime.monotonic)
-        self.lost: dict[int, tuple[int, int]] = {}
-        self._new_losses: list[PossibleLoss] = []
+        self.losses = Losses(service, placement.name_of)
         self._prepare = prepare
         self._methods = methods
         self._quick = quick
@@ -143,6 +142,12 @@ class Hosting:
 
     async def _beat(self) -> None:
         loop = asyncio.get_running_loop()
+        try:
+            await self._tick_for_ever(loop)
+        finally:
+            self.losses.end()
+
+    async def _tick_for_ever(self, loop: asyncio.AbstractEventLoop) -> None:
         while True:
             due: asyncio.Future[None] = loop.create_future()
             self.host.runtime.call_later(TICK_SECONDS, _resolve, due)
@@ -249,7 +254,17 @@ class Hosting:
             await woken
         return answer
 
-    async def _run(self, lane: Lane, method: Method, command: Command, until: float, gathers: bool = False) -> bytes:
+    async def _run(self, lane: Lane, method: Method, command: Command, until: float) -> bytes:
+        body = await self._execute(lane, method, command, until)
+        woken = lane.acknowledged(until)
+        if woken is not None:
+            await woken
+        return body
+
+    async def _execute(
+        self, lane: Lane, method: Method, command: Command, until: float, *, gathers: bool = False
+    ) -> bytes:
+        """Run a command in its turn, and commit what it wrote; that need not be acknowledged yet."""
         try:
             arguments = method.decode_arguments(command.argument)
         except msgspec.ValidationError as error:
@@ -284,18 +299,19 @@ class Hosting:
             if lane.handler is not None:
                 lane.handler._end()
             lane.end()
-        woken = lane.acknowledged(until)
-        if woken is not None:
-            await woken
         return body
 
     async def _gather(self, method: Method, gather: Gather, until: float) -> bytes:
         answer = Gathered([], [])
+        waits: list[asyncio.Future[None]] = []
         slice_ends = self._monotonic() + SLICE_SECONDS
         for partition in gather.partitions:
             command = Command(partition, 0, b"", gather.argument)
             try:
-                result = await self._run(self.lane_of(partition), method, command, until, gathers=True)
+                lane = self.lane_of(partition)
+                result = await self._execute(lane, method, command, until, gathers=True)
+                if (woken := lane.acknowledged(until)) is not None:
+                    waits.append(woken)
                 answer.done.append((partition, msgspec.Raw(result)))
             except NotHere as error:
                 answer.elsewhere.append((partition, error.epoch, error.holder))
@@ -305,6 +321,7 @@ class Hosting:
             if self._monotonic() >= slice_ends:
                 await asyncio.sleep(0)
                 slice_ends = self._monotonic() + SLICE_SECONDS
+        await asyncio.gather(*waits)
         return _encode(answer)
 
     # the machine
@@ -372,26 +389,7 @@ class Hosting:
             self.transfers.moved_items += effect.items
             self.transfers.moved_bytes += effect.size_bytes
         else:
-            self._note_loss(effect)
-
-    def _note_loss(self, loss: PossibleLoss) -> None:
-        self.lost[loss.partition] = (loss.right.epoch, loss.right.holder)
-        if not self._new_losses:
-            asyncio.get_running_loop().call_soon(self._report_losses)
-        self._new_losses.append(loss)
-
-    def _report_losses(self) -> None:
-        """One line for all partitions that were taken over in this turn of the loop."""
-        losses, self._new_losses = self._new_losses, []
-        copies = dict.fromkeys(uid for loss in losses for uid in loss.right.copies or (loss.right.holder,))
-        log.warning(
-            "possible_loss: %d partitions of %s were taken over without enough of their copies, which were on %s; "
-            "acknowledged writes may be gone (partitions %s)",
-            len(losses),
-            self.service,
-            ", ".join(self.placement.name_of(uid) for uid in copies),
-            shortened([loss.partition for loss in losses]),
-        )
+            self.losses.note(effect)
 
     def _flush(self) -> None:
         self._flushing = False
@@ -473,22 +471,13 @@ class Hosting:
             "unacknowledged": sum(len(lane.unanswered) for lane in self.lanes),
             "repaired": rights.book.repairs,
             **self.transfers.status(),
-            "possible_loss": sorted(self.lost),
+            "possible_loss": sorted(self.losses.partitions),
         }
 
 
 async def _after(woken: asyncio.Future[None], answer: bytes) -> bytes:
     await woken
     return answer
-
-
-PARTITIONS_SHOWN = 20
-
-
-def shortened(partitions: list[int]) -> str:
-    """For a line of the log."""
-    shown = ", ".join(map(str, partitions[:PARTITIONS_SHOWN])) or "none"
-    return shown + (", ..." if len(partitions) > PARTITIONS_SHOWN else "")
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -36,6 +36,7 @@ from roost.services.kv_commands import (
     commands,
     questions,
 )
+from roost.services.losses import PossibleLoss
 from roost.services.partitions import Partition, Service
 from roost.services.replication import Replication
 from roost.services.routing import FIRST_PAUSE_SECONDS, PAUSE_SECONDS_MAX
@@ -288,6 +289,12 @@ class KV(Generic[K, V]):
         """Run a command of the handler once in every partition, wherever it is just then; the results by partition."""
         found: dict[int, Any] = await self._service.gather(command, args, kwargs)
         return found
+
+    def losses(self) -> AsyncIterator[PossibleLoss]:
+        """The partitions that this node took over without enough of their copies: those there have been, and each as it
+        comes, until the node stops. A node that only calls sees none.
+        """
+        return self._service.losses()
 
     def status(self) -> dict[str, Any]:
         """For `roost status`."""

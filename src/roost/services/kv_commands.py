@@ -6,6 +6,7 @@ value, so that a stored None is not a missing one.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -178,9 +179,7 @@ def _many(quick: dict[str, Quick], hosting: Hosting, body: msgspec.Raw, until: f
 
 
 async def _when_acknowledged(answer: bytes, lanes: list[Lane], until: float) -> bytes:
-    for woken in [lane.acknowledged(until) for lane in lanes]:
-        if woken is not None:
-            await woken
+    await asyncio.gather(*[woken for lane in lanes if (woken := lane.acknowledged(until)) is not None])
     return answer
 
 

@@ -14,7 +14,7 @@ return, all at once, and not at all if they raise.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 import msgspec
@@ -29,6 +29,7 @@ from roost.services.host import Host
 from roost.services.hosting import Hosting, Quick, Whole
 from roost.services.keys import KeyCodec, ValueCodec, type_arguments, type_name
 from roost.services.lanes import Lane
+from roost.services.losses import PossibleLoss
 from roost.services.placement import Placement
 from roost.services.replication import Replication
 from roost.services.routing import Router
@@ -195,6 +196,12 @@ class Service(Generic[K]):
         found = await self.router.gather(name, argument, self.host.settings.call_seconds)
         return {partition: method.decode_result(found[partition]) for partition in sorted(found)}
 
+    async def losses(self) -> AsyncIterator[PossibleLoss]:
+        """See `Losses.watch`; of a mere caller none."""
+        if self.hosting is not None:
+            async for loss in self.hosting.losses.watch():
+                yield loss
+
     def status(self) -> dict[str, Any]:
         """See `Hosting.status`; of a mere caller only the name."""
         return {"service": self.name, **(self.hosting.status() if self.hosting is not None else {})}
@@ -264,6 +271,12 @@ class Partitions(Generic[K, H]):
         """Run a command once in every partition, wherever it is just then; the results by partition."""
         found: dict[int, Any] = await self._service.gather(command, args, kwargs)
         return found
+
+    def losses(self) -> AsyncIterator[PossibleLoss]:
+        """The partitions that this node took over without enough of their copies: those there have been, and each as it
+        comes, until the node stops. A node that only calls sees none.
+        """
+        return self._service.losses()
 
     def status(self) -> dict[str, Any]:
         """For `roost status`."""

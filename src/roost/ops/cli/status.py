@@ -34,7 +34,10 @@ def status(
     config: Annotated[str | None, typer.Option(help="The file to read instead of roost.toml.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Show the members and services that a node sees; exits with 4 if it is not settled or a member is down."""
+    """Show the members and services that a node sees.
+
+    Exits with 4 if it is not settled, a member is down, or a service has lost something or may not act.
+    """
     logging.getLogger("roost").addHandler(logging.NullHandler())  # what the link logs is in the error, in one line
     settings, _ = load(config, None, {"secret_file": secret_file})
     answer = run(_ask(address or settings.advertise or settings.bind, settings))
@@ -42,7 +45,8 @@ def status(
         print_json(answer)
     else:
         _show(answer, Console())
-    if not answer["settled"] or any(member["state"] not in WELL for member in answer["members"]):
+    ill = any(share.get("possible_loss") or not share.get("acts", True) for share in answer["services"].values())
+    if ill or not answer["settled"] or any(member["state"] not in WELL for member in answer["members"]):
         raise typer.Exit(ExitCode.DEGRADED)
 
 
@@ -62,10 +66,33 @@ def _show(answer: dict[str, Any], console: Console) -> None:
         members.add_row(*map(Text, cells), style="" if member["state"] in WELL else "red")
     console.print(members)
     if answer["services"]:
-        services = Table(f"on {answer['node']}", "partitions", "moving", "awaited", "keys", "bytes", "moved in", "out")
+        titles = ("partitions", "copies", "moving", "awaited", "copying", "keys", "bytes", "moved in", "out")
+        services = Table(f"on {answer['node']}", *titles)
         for column in services.columns[1:]:
             column.justify = "right"
         for name, share in answer["services"].items():
-            figures = ("held", "moving", "awaiting", "items", "bytes", "moved_in", "moved_out")
+            figures = ("held", "copies", "moving", "awaiting", "copying", "items", "bytes", "moved_in", "moved_out")
             services.add_row(Text(name), *(f"{share.get(figure, 0):,}" for figure in figures))
         console.print(services)
+        for name, share in answer["services"].items():
+            for line in _remarks(share):
+                console.print(Text(f"{name}: {line}"))
+
+
+def _remarks(share: dict[str, Any]) -> list[str]:
+    """What figures in a table do not make plain."""
+    remarks = []
+    if share.get("copy_bytes_left"):
+        seconds = share["copy_seconds_left"]
+        end = f", for about {seconds:,} s" if seconds is not None else ""
+        remarks.append(
+            f"{share['copy_bytes_left']:,} bytes are left to copy, at {share['copy_bytes_per_second']:,} a second{end}"
+        )
+    if not share.get("acts", True):
+        remarks.append("this side of a split may not act")
+    if share.get("short"):
+        remarks.append(f"{share['short']} partitions have too few copies for writes")
+    if share.get("possible_loss"):
+        count = len(share["possible_loss"])
+        remarks.append(f"possible_loss: {count} partitions were taken over without enough of their copies")
+    return remarks
