@@ -65,6 +65,8 @@ GATHER_PREFIX = "*"
 TICK_SECONDS = 0.1
 COLLECT_SECONDS = 60.0
 """Tombstones are collected this often, and are at least so old; outcomes of requests are kept for as long."""
+CALM_SECONDS = 300.0
+"""Nothing is collected for so long after the last missing host has come back: what it has is merged by then."""
 ANSWER_SHARE = 0.9
 """Who waits for copies is told what is lacking after this share of the time that is left to the call."""
 BATCH_BYTES = 256 * 1024
@@ -131,6 +133,9 @@ class Hosting:
         self._flushing = False
         self._batch_bytes = min(BATCH_BYTES, settings.message_bytes_max)
         self._collect_at = self._monotonic() + COLLECT_SECONDS
+        self._missed = False
+        self._missed_at = -CALM_SECONDS
+        """When a host was missing for the last time."""
         self._progress: asyncio.Future[None] | None = None
 
     def _lane(self, partition: int, queued_max: int) -> Lane:
@@ -167,9 +172,11 @@ class Hosting:
 
         Otherwise those so old that nobody who might bring the deleted key back is remembered any more.
         """
-        self._collect_at = self._monotonic() + COLLECT_SECONDS
+        now = self._monotonic()
+        self._collect_at = now + COLLECT_SECONDS
         wall = self.host.runtime.wall()
-        kept_seconds = self.host.settings.forget_seconds if self.placement.view.missed else COLLECT_SECONDS
+        calm = not self._missed and now >= self._missed_at + CALM_SECONDS
+        kept_seconds = COLLECT_SECONDS if calm else self.host.settings.forget_seconds
         outcomes_seconds = max(COLLECT_SECONDS, 4 * self.host.settings.call_seconds)
         until = [stamp_of(max(int((wall - seconds) * 1000), 0)) for seconds in (kept_seconds, outcomes_seconds)]
         self.step(Collect(*until))
@@ -339,6 +346,9 @@ class Hosting:
 
     def view_changed(self) -> None:
         """After `placement.refresh`."""
+        if self.placement.view.missed or self._missed:
+            self._missed_at = self._monotonic()
+        self._missed = bool(self.placement.view.missed)
         self.step(self.placement.view)
 
     def step(self, event: Event) -> None:

@@ -78,7 +78,8 @@ class Lane:
         right = self._rights.elsewhere(self.partition, epoch)
         if right is not None:
             raise NotHere(right.epoch, right.holder)
-        if not self.slot.short and (lacking := self._rights.unavailable(self.partition)) is not None:
+        lacking = self._rights.unavailable(self.partition)
+        if lacking is not None and not (lacking[0] and self.slot.short):  # a shortage may pass
             raise self.unavailable(lacking)
 
     def unavailable(self, lacking: tuple[int, int], *, may_have_run: bool = False) -> Unavailable:
