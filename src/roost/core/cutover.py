@@ -186,6 +186,7 @@ def declined(book: Book, slot: Slot, uid: int, answer: Declined) -> None:
         return
     slot.retry_at = book.now + book.pause_seconds
     if answer.right.order > slot.right.order and answer.right.holder != book.me:
+        cut.right = NO_RIGHT  # the decliner may have claimed that very right meanwhile, without what is here
         book.learn(slot, answer.right)
         return
     right = Right(max(cut.right.epoch, answer.floor) + 1, book.me, slot.right.copies)

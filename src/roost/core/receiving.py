@@ -37,7 +37,7 @@ def offered(book: Book, slot: Slot, uid: int, offer: Offer) -> None:
     """Follow the holder of the greatest right."""
     book.learn(slot, offer.right)
     coming = slot.incoming
-    meant = book.is_copy(slot) or book.me in book.owners[slot.partition]
+    meant = book.is_copy(slot) or book.me in (*book.owners[slot.partition], *offer.right.copies)
     newest = slot.right.tenure == offer.right.tenure and offer.right.epoch > _fence(slot, uid)
     if not meant or not newest or not _may_follow(book, slot):
         book.send(uid, Refused(slot.partition, offer.feed, slot.right, slot.promised))

@@ -398,6 +398,8 @@ class Rights:
             return
         if slot.refused_at and book.now >= slot.refused_at + book.patience_seconds:
             # A copy has promised to follow another, who has not been heard of: be above that promise.
+            if slot.role is Role.MOVING:
+                cutover.break_off(book, slot)
             for uid in list(slot.feeds):
                 transfer.stop(book, slot, uid)
             book.let_go(slot)

@@ -208,7 +208,9 @@ def start_waiting(book: Book) -> None:
 def _offer(book: Book, slot: Slot, feed: Feed) -> None:
     feed.resend_at = book.now + book.resend_seconds
     book.active[slot.partition] = None
-    book.send(feed.target, Offer(slot.partition, feed.number, slot.right, slot.items.collected_until))
+    pending = slot.pending
+    right = pending if pending is not None and feed.target in pending.copies else slot.right
+    book.send(feed.target, Offer(slot.partition, feed.number, right, slot.items.collected_until))
 
 
 def stop(book: Book, slot: Slot, uid: int, *, forget: bool = False) -> None:
