@@ -14,6 +14,7 @@ from roost.errors import Unavailable
 from roost.services.kv import KV, open_kv
 from roost.services.partitions import open_partitions
 from roost.services.replication import Replication
+from roost.testing import Cluster
 from roost.wire.protocol import Call
 from tests.services.fake_host import FakeHost, Network, run
 from tests.services.test_partitions import Tally, settled
@@ -248,3 +249,32 @@ def test_what_was_written_to_a_holder_that_others_took_for_dead_merges_when_it_i
         assert await trio.stores[0].get(key) in (2, 3)
 
     run(main())
+
+
+async def test_what_the_other_side_of_a_split_wrote_outlives_a_collection_of_tombstones_right_after_the_heal(
+    cluster: Cluster,
+) -> None:
+    nodes = await cluster.start(2)
+    stores = [await node.kv("words", int) for node in nodes]
+    await cluster.settle()
+    cluster.partition(nodes[:1], nodes[1:])
+    await cluster.settle()
+    for number in range(40):
+        for store, side in zip(stores, "ab", strict=True):
+            await store.put(f"{side}{number}", number)
+            await store.put(f"{side}{number} deleted later", number)
+    for number in range(40):
+        for store, side in zip(stores, "ab", strict=True):
+            await store.delete(f"{side}{number} deleted later")
+    await cluster.sleep(120)
+    cluster.heal()
+    hostings = [store._service.hosting for store in stores]
+    for hosting in hostings:
+        assert hosting is not None
+        async with asyncio.timeout(60):
+            while hosting.placement.view.missed:
+                await cluster.sleep(0.001)
+        hosting._collect()  # as happens once a minute, of all moments in this one
+    await cluster.settle()
+    expected = {f"{side}{number}": number for side in "ab" for number in range(40)}
+    assert {key: value async for key, value in stores[0].scan()} == expected
