@@ -20,7 +20,7 @@ USENIX ATC 2014, section 6; the log is replaced by the holder's own order, and e
 from __future__ import annotations
 
 from roost.core.tenure import Acknowledged, Book, Changed, Right, Slot, majority
-from roost.core.transfer import Phase, pump_all, stop, want
+from roost.core.transfer import Feed, Phase, pump_all, stop, want
 
 __all__ = [
     "count_acks",
@@ -168,5 +168,10 @@ def _spread(book: Book, slot: Slot) -> int:
     needed = needed_copies(book, slot)
     if needed == 1:
         return slot.written
-    writes = sorted((max(feed.acked, feed.live) for feed in slot.feeds.values()), reverse=True)
+    writes = sorted((_has_at_all(slot, feed) for feed in slot.feeds.values()), reverse=True)
     return writes[needed - 2] if len(writes) >= needed - 1 else 0
+
+
+def _has_at_all(slot: Slot, feed: Feed) -> int:
+    """The writes since the offer only count once those before it, but for what was inherited, are safe."""
+    return max(feed.acked, feed.live if feed.since <= max(slot.acked, 1) else 0)

@@ -146,7 +146,7 @@ def ceded(book: Book, slot: Slot, uid: int, cede: Cede) -> None:
         slot.decided[question] = complete and new and cede.right.holder == book.me
         for old in sorted(slot.decided)[:-DECISIONS_KEPT]:
             del slot.decided[old]
-        if slot.decided[question]:
+        if slot.decided.get(question):
             book.hold(slot, cede.right, uid)
         else:
             slot.promised = max(slot.promised, (epoch, book.me))

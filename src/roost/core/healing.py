@@ -159,7 +159,7 @@ def _keep_what_is_news(slot: Slot, strays: ItemSet) -> None:
     """Of the strays only those stay that would change the copy."""
     news = [item for item in strays.items.values() if slot.items.would_change(item)]
     if not news:
-        slot.strays = None
+        slot.strays = slot.handing = None
     elif len(news) < len(strays):
         slot.strays = ItemSet(strays.merge)
         slot.strays.replace_items(news)

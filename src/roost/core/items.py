@@ -232,9 +232,9 @@ class ItemSet:
         self._drop(old)
         return len(old)
 
-    def take_buckets(self, buckets: Iterable[int]) -> list[Item]:
-        """Take all items of these buckets out."""
-        taken = [self.items[key] for key in self.in_buckets(buckets)]
+    def take(self, keys: Iterable[bytes]) -> list[Item]:
+        """Take these items out."""
+        taken = [self.items[key] for key in keys]
         self._drop(taken)
         return taken
 

@@ -2,8 +2,9 @@
 
 A copy follows one holder at a time: the one with the greatest right, unless it has promised not to; and only where the
 record or its own ring names it, so that nothing comes back to a node that leaves. It takes over what comes, in order,
-as it is. What it had in the buckets that differ when it began to follow is no part of the copy: it is a stray, unless
-it is the same as what came instead.
+as it is. What it had in the buckets that differ when it began to follow is no part of the copy, but stays until all is
+there: the holder may die before, and there may be acknowledged writes among it. Then what the holder does not know
+becomes a stray.
 
 Invariants: what was received stays in step with the holder, up to the last chunk that was acknowledged, until another
 right is met; chunks are taken over once each and in order.
@@ -11,7 +12,7 @@ right is met; chunks are taken over once each and in order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from roost.core.items import ItemSet
 from roost.core.tenure import Book, Role, Slot
@@ -28,6 +29,10 @@ class Incoming:
     feed: int
     number: int = 0
     """The next chunk's."""
+    filled: bool = False
+    """The first round is here."""
+    stale: dict[bytes, None] = field(default_factory=dict)
+    """Of the buckets that differed: what has not come from the holder yet."""
 
 
 FOLLOWING = (Role.ABSENT, Role.COPY, Role.AWAITING)
@@ -80,7 +85,7 @@ def chunk_came(book: Book, slot: Slot, uid: int, chunk: Chunk) -> None:
     equal = True
     if chunk.number == coming.number:
         coming.number += 1
-        _apply(book, slot, chunk)
+        _apply(book, slot, coming, chunk)
         equal = chunk.digest is None or chunk.digest == slot.items.digest
         if not equal:
             slot.incoming = None
@@ -88,14 +93,12 @@ def chunk_came(book: Book, slot: Slot, uid: int, chunk: Chunk) -> None:
         book.send(uid, Received(slot.partition, chunk.feed, coming.number - 1 if equal else chunk.number, equal))
 
 
-def _apply(book: Book, slot: Slot, chunk: Chunk) -> None:
+def _apply(book: Book, slot: Slot, coming: Incoming, chunk: Chunk) -> None:
     items = slot.items
     if chunk.clear:
-        taken = items.take_buckets(chunk.clear)
-        if taken and slot.known != slot.right.tenure:
-            strays = slot.strays = slot.strays or ItemSet(book.merge)
-            strays.merge_items(taken)
-    slot.lineage = slot.known = slot.right.tenure
+        coming.stale = dict.fromkeys(items.in_buckets(chunk.clear))
+    if not coming.filled:
+        _fill(book, slot, coming, chunk)
     items.replace_items(chunk.items)
     if chunk.collect is not None:
         tombstones_until, outcomes_until = chunk.collect
@@ -108,6 +111,26 @@ def _apply(book: Book, slot: Slot, chunk: Chunk) -> None:
         slot.witnessed = True  # it was known by hearsay
     if chunk.digest is not None and slot.strays is not None:
         book.touch(slot)
+
+
+def _fill(book: Book, slot: Slot, coming: Incoming, chunk: Chunk) -> None:
+    """Make room for a chunk of the first round, and after its last one for nothing else."""
+    stale = [item.key for item in chunk.items if item.key in coming.stale]
+    for key in stale:
+        del coming.stale[key]
+    coming.filled = chunk.right is not None
+    if coming.filled:
+        stale += coming.stale
+        coming.stale = {}
+    taken = slot.items.take(stale)
+    if taken and slot.known != slot.right.tenure:
+        strays = slot.strays = slot.strays or ItemSet(book.merge)
+        strays.merge_items(taken)
+        slot.handing = None
+    if coming.filled:
+        slot.lineage = slot.known = slot.right.tenure
+    elif slot.lineage != slot.right.tenure:
+        slot.lineage = (0, 0)  # some of it from here, some from there
 
 
 def withdrawn(book: Book, slot: Slot, uid: int, message: Withdrawn) -> None:

@@ -138,7 +138,7 @@ class Flying(NamedTuple):
     covers: int
     """The last write before that round."""
     live: int
-    """All that was written from the comparison up to this write is in this chunk or one before."""
+    """All that was written from the offer up to this write is in this chunk or one before."""
 
 
 @dataclass(slots=True)
@@ -166,8 +166,10 @@ class Feed:
     clear: list[int] = field(default_factory=list)
     """For the next chunk."""
     collect: tuple[int, int] | None = None
+    since: int = 0
+    """The last write before the offer. What came later goes out before the rest."""
     live: int = 0
-    """The last write of those since the comparison that the copy has, in step or not."""
+    """The last write of those since the offer that the copy has, in step or not."""
     said: tuple[int, int, int] = (0, 0, 0)
     """The order of the newest right that was sent; those before it have been superseded."""
     told: tuple[int, int, int] = (0, 0, 0)
@@ -183,7 +185,10 @@ class Feed:
 def want(book: Book, slot: Slot, uid: int) -> None:
     """Feed this node."""
     if uid not in slot.feeds and book.now >= slot.retry_at:
-        slot.feeds[uid] = Feed(uid, book.next_number(), 0.0)
+        share_changes(slot)
+        if slot.items.changed is None:
+            slot.items.track()
+        slot.feeds[uid] = Feed(uid, book.next_number(), 0.0, since=slot.written, live=slot.written)
         _offer(book, slot, slot.feeds[uid])
 
 
@@ -227,12 +232,9 @@ def accepted(book: Book, slot: Slot, uid: int, answer: Accepted) -> None:
     if feed is None or feed.phase is not Phase.OFFERED or len(answer.fingerprint) not in (0, BUCKETS):
         return
     share_changes(slot)
-    if slot.items.changed is None:
-        slot.items.track()
     slot.refused_at = 0.0
     feed.phase = Phase.COMPARED
     feed.differing = slot.items.differing_buckets(answer.fingerprint)
-    feed.live = slot.written
     if feed.differing and answer.fingerprint:
         feed.clear = feed.differing
         _send(book, slot, feed, [], live=True)
@@ -260,8 +262,7 @@ def share_changes(slot: Slot) -> None:
     if slot.items.changed:
         changed = dict.fromkeys(slot.items.take_changed())
         for feed in slot.feeds.values():
-            if feed.phase is not Phase.OFFERED:
-                feed.changed.update(changed)
+            feed.changed.update(changed)
 
 
 def pump_all(book: Book, slot: Slot) -> None:
@@ -292,7 +293,7 @@ def pump(book: Book, slot: Slot, feed: Feed) -> None:
 
 
 def _send_live(book: Book, slot: Slot, feed: Feed) -> None:
-    """What has been written since the comparison, ahead of what the copy is being filled with."""
+    """What has been written since the offer, ahead of what the copy is being filled with."""
     keys = list(feed.changed)
     items, position = slot.items.chunk(keys, 0, book.chunk_bytes)
     feed.changed = dict.fromkeys(keys[position:])
@@ -301,6 +302,7 @@ def _send_live(book: Book, slot: Slot, feed: Feed) -> None:
 
 def _begin_round(slot: Slot, feed: Feed) -> bool:
     """Is there anything to be said? If so it is the next round's."""
+    share_changes(slot)
     right = slot.pending or slot.right
     news = right.order > feed.said
     if not feed.changed and not news and feed.collect is None:
