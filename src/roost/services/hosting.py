@@ -364,6 +364,11 @@ class Hosting:
                     self.rights.check_step()
                 for effect in effects:
                     self._carry_out(effect)
+        except Exception as error:
+            # Whoever sent the event learns no more than that it failed here: this is for the log, and for tests.
+            context = {"message": f"the rights of {self.service} on {self.host.name} failed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler({**context, "defect": True})
+            raise
         finally:
             self._stepping = False
         if self.rights.unsettled and not self._resuming:
