@@ -53,8 +53,8 @@ SLEEPS_ALLOWED = {
     "tests/ops/test_demo.py": "watches processes that tell it nothing",
     "tests/services/fake_host.py": "in virtual time",
     "tests/services/test_partitions.py": "in virtual time",
+    "tests/sim/clients.py": "in virtual time",
     "tests/sim/test_partitions_under_stress.py": "in virtual time",
-    "tests/sim/world.py": "in virtual time",
 }
 
 

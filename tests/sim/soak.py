@@ -10,9 +10,7 @@ import sys
 import time
 import traceback
 
-from tests.sim.world import Climate, live
-
-CLIMATES: tuple[Climate, ...] = ("calm", "split", "rough")
+from tests.sim.world import CLIMATES, Climate, live
 
 
 def one(job: tuple[int, Climate]) -> tuple[int, Climate, int, str]:

@@ -90,7 +90,7 @@ class Cluster:
         self._settings: dict[str, Any] = {"profile": "local", "partitions": 64, **settings}
         self._hosts: dict[str, _Host] = {}
         self._checker: asyncio.TimerHandle | None = None
-        self._broken: AssertionError | None = None
+        self._broken: Exception | None = None
         loop.set_exception_handler(self._failed)
 
     def __repr__(self) -> str:
@@ -247,6 +247,10 @@ class Cluster:
         if host.runtime is not None:
             host.runtime.skew_seconds = seconds
 
+    def skew_of(self, node: Node) -> float:
+        """How far a node's wall clock is ahead."""
+        return self._hosts[node.name].skew_seconds
+
     def heal(self) -> None:
         """Undo every cut, delay, loss and duplication. Clocks stay as they are."""
         self.network.mend()
@@ -305,7 +309,8 @@ class Cluster:
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception in a callback of the loop, which asyncio would only log: an invariant's is everybody's."""
         error = context.get("exception")
-        if isinstance(error, AssertionError) and self._broken is None:
+        grave = isinstance(error, AssertionError) or (isinstance(error, Exception) and "defect" in context)
+        if grave and self._broken is None:
             self._broken = error
         loop.default_exception_handler(context)
 
