@@ -248,6 +248,10 @@ class Rights:
             return (copies.needed_copies(self.book, slot), copies.have_copies(slot))
         return slot.claim.lacking if slot.claim is not None else None
 
+    def needed(self, partition: int) -> int:
+        """How many nodes must have a write of this partition, which is held here."""
+        return copies.needed_copies(self.book, self.slots[partition])
+
     def count(self, *roles: Role) -> int:
         """How many partitions are in one of these roles here."""
         return sum(slot.role in roles for slot in self.slots)

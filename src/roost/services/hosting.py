@@ -134,8 +134,10 @@ class Hosting:
         self._batch_bytes = min(BATCH_BYTES, settings.message_bytes_max)
         self._collect_at = self._monotonic() + COLLECT_SECONDS
         self._missed = False
-        self._missed_at = -CALM_SECONDS
-        """When a host was missing for the last time."""
+        self._missed_at = self._monotonic()
+        """When a host was missing for the last time; nobody knows what was before this node."""
+        self._advice = ""
+        self._replication = replication
         self._progress: asyncio.Future[None] | None = None
 
     def _lane(self, partition: int, queued_max: int) -> Lane:
@@ -158,7 +160,8 @@ class Hosting:
             self.host.runtime.call_later(TICK_SECONDS, _resolve, due)
             await due
             self.step(Ticked())
-            self.placement.renew()
+            if self.placement.renew():
+                self._advise(len(self.placement.view.hosts))
             self.transfers.tick()
             now = self._monotonic()
             for lane in self.lanes:
@@ -166,6 +169,16 @@ class Hosting:
                     lane.expire(now)
             if now >= self._collect_at:
                 self._collect()
+
+    def _advise(self, hosts: int) -> None:
+        """Say what is unwise about the options with so many hosts, once each time that it changes."""
+        replicas = self._replication.replicas
+        advice = self._replication.strategy.advice(hosts) or ""
+        if not advice and replicas > hosts:
+            advice = f"replicas is {replicas} and {hosts} nodes host it: there are no more copies than nodes"
+        if advice and advice != self._advice:
+            log.info("%s: %s", self.service, advice)
+        self._advice = advice
 
     def _collect(self) -> None:
         """Forget tombstones that nobody can be missing: all copies have them, and no host is down that may come back.
@@ -478,6 +491,7 @@ class Hosting:
             "copying": len(rights.incomplete()),
             "short": sum(slot.short for slot in held),
             "acts": rights.book.acts,
+            "advice": self._advice,
             "items": sum(slot.items.live for slot in held),
             "bytes": sum(slot.items.size_bytes for slot in held),
             "left_over": sum(slot.strays is not None for slot in rights.slots),

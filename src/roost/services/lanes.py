@@ -172,8 +172,8 @@ class Lane:
             self.queue = deque(waiter for waiter in self.queue if not waiter[0].done())
         for woken, _, _, until in self.unanswered:
             if until <= now and not woken.done():
-                copies = lacking or (len(self.slot.right.copies), 1)
-                woken.set_exception(self.unavailable(copies, may_have_run=True))
+                silent = (self._rights.needed(self.partition), 1)  # they are there, and do not answer
+                woken.set_exception(self.unavailable(lacking or silent, may_have_run=True))
 
     def look_again(self) -> None:
         """The role of this node has changed: send those elsewhere who belong there, or go on."""

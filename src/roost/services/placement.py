@@ -87,7 +87,6 @@ class Placement:
             self.primaries = tuple(those[0] if those else 0 for those in self.owners)
         acts = self._strategy.may_act(self._baseline, seen)
         self._seen, self._renewed = seen, False
-        self.renew()
         newest = {entry.name: entry.started for entry in self._host.entries() if entry.uid in live}
         missed = [entry.uid for entry in crashed if newest.get(entry.name, -1) < entry.started]
         self.view = Viewed(
@@ -102,11 +101,13 @@ class Placement:
         )
         return self.view
 
-    def renew(self) -> None:
-        """Once the members are settled, who is up now is whom a split would divide."""
-        if not self._renewed and self._host.settled:
-            self._baseline = renewed(self._strategy, self._baseline, self._seen, settled=True)
-            self._renewed = True
+    def renew(self) -> bool:
+        """Once the members are settled, who is up now is whom a split would divide. True when that is done anew."""
+        if self._renewed or not self._host.settled:
+            return False
+        self._baseline = renewed(self._strategy, self._baseline, self._seen, settled=True)
+        self._renewed = True
+        return True
 
     def name_of(self, uid: int) -> str:
         """For people."""

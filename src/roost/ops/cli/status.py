@@ -88,6 +88,8 @@ def _remarks(share: dict[str, Any]) -> list[str]:
         remarks.append(
             f"{share['copy_bytes_left']:,} bytes are left to copy, at {share['copy_bytes_per_second']:,} a second{end}"
         )
+    if share.get("advice"):
+        remarks.append(share["advice"])
     if not share.get("acts", True):
         remarks.append("this side of a split may not act")
     if share.get("short"):
