@@ -17,11 +17,11 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from roost.errors import Unavailable
+from roost.errors import Unavailable, Unreachable
 from roost.ops.cli import main
 from roost.ops.demo import show as demo
 from roost.ops.demo.library import Module, faults, make_module, read_library
-from roost.ops.demo.load import Counting, Reading, counter, store
+from roost.ops.demo.load import REPEAT_PAUSE_SECONDS, Counting, Reading, counter, store
 from roost.ops.demo.processes import DemoFailed
 from roost.ops.demo.screen import PlainScreen
 from roost.ops.demo.story import Outcome
@@ -79,8 +79,19 @@ def test_the_check_passes_in_under_a_minute(folder: Path, monkeypatch: pytest.Mo
     assert figures["wrong or missing"] == "0"
     assert figures["keys (module files)"] == f"{len(read_library().modules):,}"
     assert int(figures["partitions moved"].replace(",", "")) > 100
-    assert int(figures["passes over all keys"]) >= 2
+    assert int(figures["passes over all keys"]) >= 3
+    assert int(figures["partitions taken over"]) > 50
+    assert float(figures["longest gap between two answers then, seconds"]) > 0
+    assert figures["partitions with possible_loss"] == "none"
     assert "\x1b" not in out
+
+
+def test_with_one_copy_the_same_story_says_what_the_killed_node_took_with_it(folder: Path) -> None:
+    outcome = run(demo.show(PlainScreen(), 60.0, replicas=1))
+    assert outcome.wrong >= outcome.possible_loss > 50
+    assert any(fault.endswith(" is missing") for fault in outcome.faults)
+    assert any("possible_loss" in fault for fault in outcome.faults)
+    assert any(fault.startswith("the store counts ") for fault in outcome.faults)
 
 
 def test_its_secret_is_for_its_owner_only(folder: Path) -> None:
@@ -174,7 +185,7 @@ def read_through(spoil: Callable[[str, Module | None], Module | None]) -> Readin
         await store(library, MODULES, 2, quiet)
         await library.put("counter:0", counter(0, 7))
         shelf.spoil = spoil
-        reading = Reading(library, MODULES, 1)
+        reading = Reading(library, MODULES, 1, repeat_seconds_max=0)
         reading.halt()
         await reading.run(2, quiet)
         return reading
@@ -210,6 +221,28 @@ def test_a_reader_finds_what_is_wrong(spoil: Callable[[str, Module | None], Modu
     assert len(reading.faults) == 1
 
 
+def test_a_read_that_fails_is_repeated_and_counted() -> None:
+    async def reads() -> tuple[Reading, tuple[float, int]]:
+        shelf = Shelf()
+        shelf.items["a.py"] = MODULES["a.py"]
+        failures = iter((Unreachable("it is gone"), Unavailable("no holder")))
+
+        def spoil(_: str, module: Module | None) -> Module | None:
+            for failure in failures:
+                raise failure
+            return module
+
+        shelf.spoil = spoil
+        reading = Reading(cast("KV[str, Module]", shelf), {"a.py": MODULES["a.py"]}, 0)
+        reading.halt()
+        await reading.run(2, quiet)
+        return reading, reading.pulse.take()
+
+    reading, (gap_seconds, repeated) = run(reads())
+    assert (reading.wrong, repeated, reading.pulse.take()[1]) == (0, 2, 0)
+    assert gap_seconds >= 2 * REPEAT_PAUSE_SECONDS
+
+
 def test_a_reader_notices_a_counter_that_goes_back() -> None:
     async def looks() -> Reading:
         shelf = Shelf()
@@ -230,6 +263,26 @@ def test_every_field_of_a_module_is_verified(field: str) -> None:
     assert faults(module, module) == ""
     other: dict[str, Any] = {"bytes": 1, "lines": 99, "sha256": "0" * 64, "text": module.text + " ", "path": "x.py"}
     assert "a.py" in faults(msgspec.structs.replace(module, **{field: other[field]}), module)
+
+
+def test_a_writer_repeats_what_may_have_run_until_it_is_acknowledged() -> None:
+    async def counts() -> tuple[Counting, list[str]]:
+        shelf, texts = Shelf(), list[str]()
+        counting = Counting(cast("KV[str, Module]", shelf), 0, 1)
+
+        def stored(module: Module) -> None:
+            texts.append(module.text)
+            if module.text == "3":
+                counting.halt()
+            if len(texts) in (2, 3):
+                raise Unreachable("it broke", may_have_run=True)
+
+        shelf.stored = stored
+        await counting.run(0, quiet)
+        return counting, texts
+
+    counting, texts = run(counts())
+    assert (texts, counting.values, counting.pulse.take()[1]) == (["1", "2", "2", "2", "3"], {0: 3}, 2)
 
 
 def test_a_writer_counts_only_what_was_acknowledged() -> None:

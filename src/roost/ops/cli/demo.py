@@ -1,4 +1,4 @@
-"""`roost demo`: a cluster that keeps real data while a node joins and leaves, on this machine, in a minute."""
+"""`roost demo`: a cluster that keeps real data while nodes join, leave and are killed, here, in under a minute."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def demo(
         bool, typer.Option("--check", help="No terminal: plain lines, under a minute, exit code 1 on any difference.")
     ] = False,
 ) -> None:
-    """Start a cluster here, keep Python's standard library in it, and verify it while a node joins and leaves."""
+    """Start a cluster here, keep Python's standard library in it, verify it while nodes join, leave and are killed."""
     console = Console()
     screen = PlainScreen() if check or not console.is_terminal else LiveScreen(console)
     try:

@@ -11,7 +11,7 @@ from roost.errors import RoostError
 from roost.ops.demo.library import Module, faults, make_module
 from roost.services.kv import KV
 
-__all__ = ["Counting", "Reading", "counter", "store"]
+__all__ = ["Counting", "Pulse", "Reading", "counter", "store"]
 
 T = TypeVar("T")
 Progress = Callable[[int, int, int], None]
@@ -19,6 +19,9 @@ Progress = Callable[[int, int, int], None]
 
 FAULTS_SHOWN = 20
 PROGRESS_SECONDS = 0.1
+REPEAT_SECONDS_MAX = 15.0
+"""A call that fails is made again for so long: several times the deadline of one call."""
+REPEAT_PAUSE_SECONDS = 0.02
 
 
 def counter(number: int, value: int) -> Module:
@@ -53,6 +56,42 @@ class Ticker:
             self._progress(done, total, passes)
 
 
+class Pulse:
+    """How evenly calls are answered, and how many had to be repeated."""
+
+    def __init__(self) -> None:
+        self._answered_at = time.monotonic()
+        self._gap = 0.0
+        self._repeated = 0
+
+    def answered(self) -> None:
+        """A call has been answered."""
+        now = time.monotonic()
+        self._gap, self._answered_at = max(self._gap, now - self._answered_at), now
+
+    def take(self) -> tuple[float, int]:
+        """The longest time between two answers, and the repeated calls, since the last look."""
+        self.answered()
+        taken = (self._gap, self._repeated)
+        self._gap, self._repeated = 0.0, 0
+        return taken
+
+    async def until_answered(self, call: Callable[[], Awaitable[T]], seconds_max: float) -> T:
+        """Make a call that harms nothing if it is made twice, again until it succeeds. Raises its last error."""
+        until = time.monotonic() + seconds_max
+        while True:
+            try:
+                answer = await call()
+            except RoostError:
+                if time.monotonic() >= until:
+                    raise
+                self._repeated += 1
+                await asyncio.sleep(REPEAT_PAUSE_SECONDS)
+            else:
+                self.answered()
+                return answer
+
+
 async def store(library: KV[str, Module], modules: dict[str, Module], in_flight: int, progress: Progress) -> None:
     """Store them all."""
     ticker = Ticker(progress)
@@ -70,11 +109,19 @@ async def store(library: KV[str, Module], modules: dict[str, Module], in_flight:
 class Reading:
     """Reads all keys in passes and verifies each, until halted; then one last pass."""
 
-    def __init__(self, library: KV[str, Module], modules: dict[str, Module], counters: int) -> None:
+    def __init__(
+        self,
+        library: KV[str, Module],
+        modules: dict[str, Module],
+        counters: int,
+        repeat_seconds_max: float = REPEAT_SECONDS_MAX,
+    ) -> None:
         self._library = library
+        self._repeat_seconds_max = repeat_seconds_max
         self._modules = modules
         self._seen = dict.fromkeys(range(counters), -1)
         self._halted = False
+        self.pulse = Pulse()
         self.calls = 0
         self.passes = 0
         self.faults: list[str] = []
@@ -123,7 +170,7 @@ class Reading:
     async def _get(self, key: str) -> Module | None:
         self.calls += 1
         try:
-            return await self._library.get(key)
+            return await self.pulse.until_answered(lambda: self._library.get(key), self._repeat_seconds_max)
         except RoostError as error:
             self._note(f"{key} could not be read: {type(error).__name__}: {error}")
             return _FAILED
@@ -139,12 +186,17 @@ _FAILED = Module("", 0, 0, "", "")
 
 
 class Counting:
-    """One writer a counter: each puts the next value once the last one is acknowledged."""
+    """One writer a counter: each puts the next value once the last one is acknowledged.
+
+    A put that failed is made again, with the same value, whether or not it may have run: nobody else writes there, so
+    that what must be found is the last acknowledged value in any case.
+    """
 
     def __init__(self, library: KV[str, Module], first: int, end: int) -> None:
         self._library = library
         self.values = dict.fromkeys(range(first, end), 0)
         """The last acknowledged value of each counter."""
+        self.pulse = Pulse()
         self._halted = asyncio.Event()
 
     def halt(self) -> None:
@@ -158,7 +210,10 @@ class Counting:
 
     async def _count(self, number: int, pause_seconds: float, ticker: Ticker) -> None:
         while not self._halted.is_set():
-            await self._library.put(f"counter:{number}", counter(number, self.values[number] + 1))
+            await self.pulse.until_answered(lambda: self._put_next(number), REPEAT_SECONDS_MAX)
             self.values[number] += 1
             ticker(sum(self.values.values()), 0)
             await asyncio.sleep(pause_seconds)
+
+    async def _put_next(self, number: int) -> None:
+        await self._library.put(f"counter:{number}", counter(number, self.values[number] + 1))

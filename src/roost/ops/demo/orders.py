@@ -11,8 +11,10 @@ __all__ = [
     "Done",
     "Halt",
     "Leave",
+    "Notice",
     "Order",
     "Progress",
+    "Pulse",
     "Read",
     "Ready",
     "Report",
@@ -77,11 +79,21 @@ class Status(_Order, frozen=True):
     """The node's status."""
 
 
+class Pulse(_Order, frozen=True):
+    """Of `Read` or `Write`, since the last such order: the longest time between two answers, and repeated calls."""
+
+
+class Notice(_Order, frozen=True):
+    """Answer once the member `name` is down for this node, with when: by the clock that all processes here share."""
+
+    name: str
+
+
 class Leave(_Order, frozen=True):
     """Leave the cluster gracefully, and exit with 0."""
 
 
-Order = Ready | Store | Read | Write | Halt | Check | Search | Status | Leave
+Order = Ready | Store | Read | Write | Halt | Check | Search | Status | Pulse | Notice | Leave
 
 
 class Up(msgspec.Struct, frozen=True, tag=True):

@@ -123,18 +123,18 @@ class WorkerHandle:
         await asyncio.gather(self._reports, return_exceptions=True)
 
     def kill(self) -> None:
-        """At once."""
+        """At once, as `kill -9` does."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
 
 @contextlib.asynccontextmanager
-async def started(name: str, folder: Path, *seeds: str) -> AsyncIterator[WorkerHandle]:
+async def started(name: str, folder: Path, replicas: int, *seeds: str) -> AsyncIterator[WorkerHandle]:
     """A worker, ended at the end of the block. It is not yet `up`.
 
     Its settings are those of the file in `folder`, and nothing of what this process was started with.
     """
-    command = (sys.executable, "-m", "roost.ops.demo.worker", name, str(folder / FILE), *seeds)
+    command = (sys.executable, "-m", "roost.ops.demo.worker", name, str(folder / FILE), str(replicas), *seeds)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
     with (folder / f"{name}.log").open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(

@@ -10,7 +10,7 @@ from pathlib import Path
 from roost.net.keyring import new_secret
 from roost.ops.demo.processes import LOG_LINES_SHOWN, DemoFailed
 from roost.ops.demo.screen import Screen
-from roost.ops.demo.story import Outcome, play
+from roost.ops.demo.story import REPLICAS, Outcome, play
 from roost.settings import FILE
 
 __all__ = ["show"]
@@ -26,7 +26,7 @@ profile = "local"
 """
 
 
-async def show(screen: Screen, seconds_max: float = SECONDS_MAX) -> Outcome:
+async def show(screen: Screen, seconds_max: float = SECONDS_MAX, replicas: int = REPLICAS) -> Outcome:
     """Run the demo. Raises DemoFailed if it cannot be carried to its end, with the ends of the nodes' logs as notes."""
     loop = asyncio.get_running_loop()
     mine = asyncio.current_task()
@@ -39,7 +39,7 @@ async def show(screen: Screen, seconds_max: float = SECONDS_MAX) -> Outcome:
             try:
                 async with asyncio.timeout(seconds_max):
                     with screen:
-                        outcome = await play(folder, screen)
+                        outcome = await play(folder, screen, replicas)
             except TimeoutError as error:
                 raise _explained(DemoFailed(f"it took longer than {seconds_max:g} s"), folder) from error
             except DemoFailed as error:

@@ -1,4 +1,4 @@
-"""One node of the demo as a process: `python -m roost.ops.demo.worker NAME SETTINGS_FILE [SEED ...]`.
+"""One node of the demo as a process: `python -m roost.ops.demo.worker NAME SETTINGS_FILE REPLICAS [SEED ...]`.
 
 Takes orders on standard input and reports on standard output (`orders`); its log goes to standard error. When its
 input ends, so does it: it cannot outlive the demo, however that ended.
@@ -23,8 +23,10 @@ from roost.ops.demo.orders import (
     Done,
     Halt,
     Leave,
+    Notice,
     Order,
     Progress,
+    Pulse,
     Read,
     Ready,
     Report,
@@ -36,6 +38,7 @@ from roost.ops.demo.orders import (
 )
 from roost.ops.loop import run
 from roost.services.kv import KV
+from roost.services.watching import MemberDown
 
 __all__ = ["Worker", "main"]
 
@@ -56,7 +59,7 @@ class Worker:
         self._node = node
         self._library = library
         self._reading_input: asyncio.Task[Input] | None = None
-        self._halts: list[Callable[[], None]] = []
+        self._work: list[Reading | Counting] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.leaves = asyncio.Event()
 
@@ -88,8 +91,8 @@ class Worker:
             case Write():
                 return await self._write(order)
             case Halt():
-                for halt in self._halts:
-                    halt()
+                for work in self._work:
+                    work.halt()
                 return {}
             case Check():
                 return await self._check(order)
@@ -97,6 +100,11 @@ class Worker:
                 return await self._search(order)
             case Status():
                 return self._node.status()
+            case Pulse():
+                pulses = [work.pulse.take() for work in self._work]
+                return {"gap_seconds": max(gap for gap, _ in pulses), "repeated": sum(count for _, count in pulses)}
+            case Notice():
+                return await self._notice(order)
             case Leave():
                 self.leaves.set()
                 return {}
@@ -123,7 +131,7 @@ class Worker:
 
     async def _read(self, order: Read) -> dict[str, Any]:
         reading = Reading(self._library, (await self._input()).modules, order.counters)
-        self._halts.append(reading.halt)
+        self._work.append(reading)
         started = time.perf_counter()
         await reading.run(order.in_flight, self._progress(order))
         return {
@@ -136,9 +144,15 @@ class Worker:
 
     async def _write(self, order: Write) -> dict[str, Any]:
         counting = Counting(self._library, order.first, order.end)
-        self._halts.append(counting.halt)
+        self._work.append(counting)
         await counting.run(order.pause_seconds, self._progress(order))
         return {"values": list(counting.values.values())}
+
+    async def _notice(self, order: Notice) -> dict[str, Any]:
+        async for event in self._node.members.watch():
+            if isinstance(event, MemberDown) and event.member.name == order.name:
+                break
+        return {"at": time.monotonic()}
 
     async def _check(self, order: Check) -> dict[str, Any]:
         found = [await self._library.get(f"counter:{number}") for number in range(len(order.counters))]
@@ -170,12 +184,12 @@ class Worker:
         }
 
 
-async def main(name: str, settings_file: str, *seeds: str) -> None:
+async def main(name: str, settings_file: str, replicas: str, *seeds: str) -> None:
     """Be a node until told to leave, or until the input ends."""
     lines = await _orders()
     node = Node(name, config=settings_file, seeds=seeds)
     await node.start()
-    worker = Worker(node, await node.kv("library", Module, handler=Library))
+    worker = Worker(node, await node.kv("library", Module, handler=Library, replicas=int(replicas)))
     report(Up(node.address))
     leaves = asyncio.create_task(worker.leaves.wait())
     try:
