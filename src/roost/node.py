@@ -14,7 +14,6 @@ from typing import Any, Self, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary
 
 from roost.config import Options, Settings
-from roost.core.tenure import Write
 from roost.errors import ConfigError, RoostError
 from roost.messages import Message, Request, pid_of
 from roost.net.blocklist import Blocklist
@@ -31,7 +30,7 @@ from roost.services.members import Members
 from roost.services.messaging import Answering, Delivery
 from roost.services.outbox import Outbox
 from roost.services.partitions import Partition, Partitions, open_partitions
-from roost.services.replication import Read, Replication, SplitName
+from roost.services.replication import Replication, ReplicationOptions, StoreOptions
 from roost.settings import load
 from roost.version import VERSION
 
@@ -360,12 +359,8 @@ class Node:
         value: type[V],
         *,
         handler: type[KeyValuePartition[Any, V]] | None = None,
-        replicas: int = 1,
-        write: Write = "majority",
-        read: Read = "holder",
-        split: SplitName = "keep-both",
-        quorum: int | None = None,
         host: bool = True,
+        **options: Unpack[StoreOptions],
     ) -> KV[str, V]: ...
     @overload
     async def kv(
@@ -375,12 +370,8 @@ class Node:
         *,
         key: type[K],
         handler: type[KeyValuePartition[Any, V]] | None = None,
-        replicas: int = 1,
-        write: Write = "majority",
-        read: Read = "holder",
-        split: SplitName = "keep-both",
-        quorum: int | None = None,
         host: bool = True,
+        **options: Unpack[StoreOptions],
     ) -> KV[K, V]: ...
     async def kv(
         self,
@@ -389,12 +380,8 @@ class Node:
         *,
         key: type[Any] = str,
         handler: type[KeyValuePartition[Any, V]] | None = None,
-        replicas: int = 1,
-        write: Write = "majority",
-        read: Read = "holder",
-        split: SplitName = "keep-both",
-        quorum: int | None = None,
         host: bool = True,
+        **options: Unpack[StoreOptions],
     ) -> KV[Any, V]:
         """The key/value store `name`: values of one class, spread over the nodes that host it, used from any node.
 
@@ -403,14 +390,15 @@ class Node:
         shall host it, with the same options: others are a ConfigError. Returns when the live members know that this
         node hosts it.
 
-        `replicas` copies are kept of everything, the holder's among them, in different zones first. A write is answered
-        when "one" of them has it, the "majority" of them, or "all": what was answered survives that many crashes less
-        one, between repairs. If too few copies are there, calls wait, and then raise Unavailable. With one copy, a node
-        that crashes takes its part with it. `read="any"` reads any copy, the nearest first, which may be a little
-        behind. `split` says who goes on in a split: see docs/splits.md; "static-quorum" needs a `quorum`.
+        `replicas` (1) copies are kept of everything, the holder's among them, in different zones first. A write is
+        answered when "one" of them has it, the "majority" of them (the default), or "all": what was answered survives
+        that many crashes less one, between repairs. If too few copies are there, calls wait, and then raise
+        Unavailable. With one copy, a node that crashes takes its part with it. `read="any"` reads any copy, this
+        node's first, which may be a little behind. `split` says who goes on in a split ("keep-both"): see
+        docs/splits.md; "static-quorum" needs a `quorum`.
         """
         run = self._running
-        replication = Replication(replicas, write, read, split, quorum)
+        replication = Replication(**options)
         store = await open_kv(run, name, value, key=key, handler=handler, host_here=host, replication=replication)
         self._services[f"kv:{name}"] = store
         await run.members.agree()
@@ -421,11 +409,8 @@ class Node:
         name: str,
         handler: type[H],
         *,
-        replicas: int = 1,
-        write: Write = "majority",
-        split: SplitName = "keep-both",
-        quorum: int | None = None,
         host: bool = True,
+        **options: Unpack[ReplicationOptions],
     ) -> Partitions[Any, H]:
         """The partitioned service `name`, whose commands are the async methods of `handler` (a `Partition[K, V]`).
 
@@ -433,8 +418,7 @@ class Node:
         those of `kv`.
         """
         run = self._running
-        replication = Replication(replicas, write, "holder", split, quorum)
-        service = await open_partitions(run, name, handler, host_here=host, replication=replication)
+        service = await open_partitions(run, name, handler, host_here=host, replication=Replication(**options))
         self._services[f"partitions:{name}"] = service
         await run.members.agree()
         return service

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 from roost.core.split import Strategy, strategy_of
 from roost.core.tenure import Write
 from roost.errors import ConfigError
 
-__all__ = ["REPLICAS_MAX", "Read", "Replication", "SplitName"]
+__all__ = ["REPLICAS_MAX", "Read", "Replication", "ReplicationOptions", "SplitName", "StoreOptions"]
 
 Read = Literal["holder", "any"]
 SplitName = Literal["keep-both", "keep-majority", "static-quorum", "keep-oldest", "down-all"]
 REPLICAS_MAX = 16
+
+
+class ReplicationOptions(TypedDict, total=False):
+    """Keyword arguments of `Node.partitions`, for the type checkers; see `Replication`."""
+
+    replicas: int
+    write: Write
+    split: SplitName
+    quorum: int
+
+
+class StoreOptions(ReplicationOptions, total=False):
+    """Those of `Node.kv`."""
+
+    read: Read
 
 
 @dataclass(frozen=True)
