@@ -39,9 +39,10 @@ def example(tmp_path: Path) -> Path:
 def one(example: Path) -> Iterator[subprocess.Popen[str]]:
     """The first node, running."""
     command = [sys.executable, "-u", str(example), "one"]
-    with subprocess.Popen(
-        command, cwd=example.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
+    with (
+        (example.parent / "one.log").open("w") as log,  # where a slow machine makes the watchdog speak
+        subprocess.Popen(command, cwd=example.parent, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
         try:
             yield process
         finally:
