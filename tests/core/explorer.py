@@ -8,6 +8,7 @@ and every so many states, and all at the edge, are left in peace, and must come 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
@@ -15,55 +16,67 @@ from typing import Any
 
 import msgspec
 
-from roost.core.items import ItemSet
+from roost.core.items import Item, ItemSet
 from roost.core.rights import Rights, Ticked
+from roost.core.tenure import Right
 from tests.core.copies_world import World
 
-SHARED = (int, float, str, bytes, bool, type(None), tuple, Enum, msgspec.Struct)
+ATOMS = (int, float, str, bytes, bool, type(None), Right, Item)
 HIDDEN = ("owned", "copier", "merge", "order", "now", "nodes", "touched", "effects", "last", "wires")
 Action = tuple[str, int, int]
-_names: dict[type, list[str]] = {}
+_names: dict[type, tuple[str, ...]] = {}
 
 
-def names_of(thing: Any) -> list[str]:
-    """The names of all that a thing consists of."""
-    names = _names.get(type(thing))
-    if names is None:
-        slots = list(ItemSet.__slots__) if isinstance(thing, ItemSet) else list(getattr(thing, "__dict__", ()))
-        names = [one.name for one in fields(thing)] if is_dataclass(thing) else slots
-        _names[type(thing)] = names
-    return names
+def names_of(kind: type, thing: Any) -> tuple[str, ...]:
+    """The names of all that a thing consists of; of what never changes, none."""
+    if issubclass(kind, Enum) or callable(thing):
+        return ()
+    if isinstance(thing, msgspec.Struct):
+        return thing.__struct_fields__
+    if is_dataclass(thing):
+        return tuple(one.name for one in fields(thing))
+    return ItemSet.__slots__ if isinstance(thing, ItemSet) else tuple(vars(thing))
 
 
 def cloned(thing: Any) -> Any:
     """A copy that shares what never changes."""
-    if isinstance(thing, SHARED) or callable(thing):
+    kind = type(thing)
+    if kind in ATOMS or issubclass(kind, tuple | msgspec.Struct):
         return thing
-    if isinstance(thing, dict):
+    if kind is dict:
         return {key: cloned(value) for key, value in thing.items()}
-    if not hasattr(thing, "__dict__") and not is_dataclass(thing) and not isinstance(thing, ItemSet):
-        return type(thing)(map(cloned, thing))
-    copy = object.__new__(type(thing))
-    for name in names_of(thing):
+    if kind is list or kind is deque:
+        return kind(map(cloned, thing))
+    names = _names.get(kind)
+    if names is None:
+        names = _names[kind] = names_of(kind, thing)
+    if not names:
+        return thing
+    copy = object.__new__(kind)
+    for name in names:
         setattr(copy, name, cloned(getattr(thing, name)))
-    if isinstance(copy, Rights):
+    if kind is Rights:
         copy.slots = copy.book.slots
     return copy
 
 
 def print_of(thing: Any) -> Any:
     """Equal for equal states."""
-    if isinstance(thing, tuple | list) or type(thing).__name__ == "deque":
-        return tuple(map(print_of, thing))
-    if isinstance(thing, int | float | str | bytes | Enum | None) or callable(thing):
+    kind = type(thing)
+    if kind in ATOMS:
         return thing
-    if isinstance(thing, dict):
-        return tuple((key, print_of(value)) for key, value in thing.items())
-    if isinstance(thing, ItemSet):
+    if issubclass(kind, tuple) or kind is list or kind is deque:
+        return tuple([print_of(each) for each in thing])
+    if kind is dict:
+        return tuple([(key, print_of(value)) for key, value in thing.items()])
+    if kind is ItemSet:
         return (thing.digest, print_of(thing.changed), thing.collected_until)
-    if isinstance(thing, msgspec.Struct):
-        return (type(thing).__name__, *(print_of(getattr(thing, name)) for name in thing.__struct_fields__))
-    return tuple(print_of(getattr(thing, name)) for name in names_of(thing) if name not in HIDDEN)
+    names = _names.get(kind)
+    if names is None:
+        names = _names[kind] = names_of(kind, thing)
+    if not names:
+        return thing
+    return (kind, *[print_of(getattr(thing, name)) for name in names if name not in HIDDEN])
 
 
 @dataclass
@@ -103,7 +116,7 @@ class Small(World):
         """The same number for equal states."""
         for uid, node in self.nodes.items():
             if uid not in self.prints:
-                self.prints[uid] = hash(print_of([node, node.book]))
+                self.prints[uid] = hash(print_of(node))
         wires = [(pair, print_of(self.wires[pair])) for pair in sorted(self.wires) if self.wires[pair]]
         last = print_of(self.last) if self.repeats else None
         nodes = tuple((uid, self.prints[uid]) for uid in self.nodes)
