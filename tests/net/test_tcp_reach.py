@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
+import struct
 
 import pytest
 
@@ -71,6 +74,25 @@ async def test_a_host_that_does_not_answer_is_no_such_hint(tls: bool) -> None:
         assert not caught.value.refused
     silent.close()
     await silent.wait_closed()
+
+
+@plain_and_tls
+@on_both_loops
+async def test_a_host_that_resets_the_connection_at_once_is_no_such_hint(tls: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        async with Ends(tls=tls) as ends:
+            address = f"127.0.0.1:{server.getsockname()[1]}"
+            connecting = asyncio.create_task(ends.connecting.connect(address, ends.own, seconds=5.0))
+            while not select.select([server], [], [], 0)[0]:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)  # the loop has seen that it is connected, and told nobody yet
+            connection, _ = server.accept()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+            with pytest.raises(ConnectionRefused, match=r"cannot connect to .*: ") as caught:
+                await connecting
+            assert not caught.value.refused
+            assert ends.connected == []
 
 
 @pytest.mark.parametrize(

@@ -280,8 +280,10 @@ class TcpLink(asyncio.BufferedProtocol):
 
 def remote_of(transport: asyncio.Transport) -> str:
     """The other end's address; a connection that is gone already has none."""
+    bare = transport.get_extra_info("socket")
+    if bare is None:
+        return "unknown address"  # uvloop would ask the socket for its name, and has none any more
     name = transport.get_extra_info("peername")
     if isinstance(name, tuple):
         return format_address(name[0], name[1])
-    bare = transport.get_extra_info("socket")
-    return "this host" if bare is not None and bare.family == socket.AF_UNIX else "unknown address"
+    return "this host" if bare.family == socket.AF_UNIX else "unknown address"
