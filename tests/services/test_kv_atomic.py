@@ -160,7 +160,7 @@ def test_a_request_without_a_proper_id_is_refused() -> None:
         key = service.keys.encode("k")
         swap = Swap(b"short", (0, 0), msgspec.Raw(b"\x01"))
         command = Command(service.partition_of(key), 0, key, msgspec.Raw(msgspec.msgpack.encode(swap)))
-        with pytest.raises(RemoteError, match="ProtocolError.*16 bytes"):
+        with pytest.raises(RemoteError, match=r"ProtocolError.*16 bytes"):
             await service.router.call(command, "kv.swap", 5.0)
 
     run(main())

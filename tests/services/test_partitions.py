@@ -55,7 +55,7 @@ class Log(Partition[str, list[int]]):
 
 
 async def settled(network: Network, *services: Any) -> None:
-    """Until every partition is held once, where the ring wants it, with the copies it wants, and nothing else is left."""
+    """Until every partition is held once, where the ring wants it, with the copies it wants, and nothing is left."""
     for _ in range(600):
         await network.sleep(0.1)
         living = [one for one in services if one._service.host.alive]

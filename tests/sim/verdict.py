@@ -89,7 +89,9 @@ def _bounded(where: str, hosting: Hosting) -> None:
     book = hosting.rights.book
     hosting.rights.check()
     assert not book.waiting and not book.reserved and not book.touched, f"{where} is not at rest"
-    assert not hosting._outbox and not hosting._written and not hosting._events, f"{where} has something to say"
+    assert not hosting._dispatch._outbox and not hosting._written and not hosting._events, (
+        f"{where} has something to say"
+    )
     for lane in hosting.lanes:
         assert not lane.busy and not lane.queue and not lane.unanswered and not lane.draining, f"{where} waits"
 

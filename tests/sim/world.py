@@ -24,8 +24,8 @@ from unittest.mock import patch
 import roost
 from roost.core.split import STRATEGIES
 from roost.core.tenure import ACKS, Write
-from roost.services import hosting
-from roost.services.hosting import COLLECT_SECONDS
+from roost.services import collecting
+from roost.services.collecting import COLLECT_SECONDS
 from roost.testing import Cluster, SimulatedLoop, check_linearizable
 from tests.sim.clients import CALL_SECONDS, COUNTERS, SHARED, Client, Ledger, Tally
 from tests.sim.verdict import losses, nothing_to_collect, one_executes, only_under_own_right, rested, uncollected
@@ -68,7 +68,6 @@ class World:
     lost: set[tuple[str, int]] = field(default_factory=set)
     bearable: int = 0
     """So many nodes may crash at once."""
-    crashed: list[roost.Node] = field(default_factory=list)
     skewed: bool = False
     cuts: int = 0
     lonely_leaves: int = 0
@@ -152,6 +151,11 @@ class World:
         self.stores[node.name] = await node.kv("store", int, **self.options["kv:store"])
         self.tallies[node.name] = await node.partitions("tally", Tally, **self.options["partitions:tally"])
 
+    def _close(self, node: roost.Node) -> None:
+        self.lost |= losses([node])
+        self.stores.pop(node.name, None)
+        self.tallies.pop(node.name, None)
+
     async def _join(self) -> None:
         if len(self.cluster.nodes) >= NODES_MAX:
             return
@@ -162,11 +166,14 @@ class World:
         await self._open(node)
 
     async def _leave(self) -> None:
+        strict = self.options["kv:store"]["split"] != "keep-both"
+        if strict and self.cluster.network.is_cut:
+            return  # those who do not hear of it would wait for the leaver, as for any who may come back
         if len(self.cluster.nodes) > NODES_MIN:
             node = self.rng.choice(self.cluster.nodes)
             self._note(f"leave {node.name}")
             self.lonely_leaves += self.cluster.network.is_cut
-            self.lost |= losses([node])
+            self._close(node)
             await self.cluster.leave(node)
 
     async def _break_links(self) -> None:
@@ -213,8 +220,7 @@ class World:
 
     async def _kill(self, node: roost.Node) -> None:
         self._note(f"crash {node.name}")
-        self.lost |= losses([node])
-        self.crashed.append(node)
+        self._close(node)
         await self.cluster.crash(node)
 
     async def _restart(self) -> None:
@@ -277,7 +283,8 @@ class World:
     async def _grow_old(self) -> None:
         """Everybody is back, and minutes pass."""
         self.cluster.invariants[:] = [only_under_own_right]  # who is restarted without seeds begins alone
-        for node in [node for node in self.cluster.stopped if node in self.crashed]:
+        down = {member.name for node in self.cluster.nodes for member in node.members if member.state == "down"}
+        for node in [node for node in self.cluster.stopped if node.settings.name in down]:
             await self._start_again(node)
         await self.cluster.settle()
         for node in self.cluster.nodes:
@@ -294,7 +301,7 @@ def live(seed: int, climate: Climate) -> World:
     asyncio.set_event_loop(loop)
     world = World(seed, climate)
     try:
-        with patch.object(hosting, "CALM_SECONDS", CALM_SECONDS):
+        with patch.object(collecting, "CALM_SECONDS", CALM_SECONDS):
             loop.run_until_complete(world.run(loop))
     except BaseException as error:
         error.add_note(f"seed {seed} in {climate} weather, {world.options}:\n" + "\n".join(world.log[-60:]))

@@ -14,16 +14,13 @@ from typing import Any
 
 import msgspec
 
-from roost.core.clock import HybridClock, stamp_of
+from roost.core.clock import HybridClock
 from roost.core.items import Change, Merge
 from roost.core.rights import (
-    Collect,
     Drained,
     Event,
     Heard,
     Message,
-    Missed,
-    NotHosting,
     Resumed,
     Rights,
     Ticked,
@@ -41,7 +38,9 @@ from roost.core.tenure import (
     Took,
 )
 from roost.errors import NotFound, Overloaded, ProtocolError, RemoteError, RoostError, Unavailable
+from roost.services.collecting import Collecting
 from roost.services.commands import Command, Gather, Gathered, Method
+from roost.services.dispatch import PEER_METHOD, Dispatch
 from roost.services.host import Answer, Host, NotHere
 from roost.services.lanes import Lane
 from roost.services.losses import Losses, shortened
@@ -60,17 +59,10 @@ Quick = Callable[[Lane, Command], bytes]
 Whole = Callable[["Hosting", msgspec.Raw, float], Answer]
 """A built-in question to the node, about many partitions, to be answered by then."""
 
-PEER_METHOD = "~"
 GATHER_PREFIX = "*"
 TICK_SECONDS = 0.1
-COLLECT_SECONDS = 60.0
-"""Tombstones are collected this often, and are at least so old; outcomes of requests are kept for as long."""
-CALM_SECONDS = 300.0
-"""Nothing is collected for so long after the last missing host has come back: what it has is merged by then."""
 ANSWER_SHARE = 0.9
 """Who waits for copies is told what is lacking after this share of the time that is left to the call."""
-BATCH_BYTES = 256 * 1024
-PEER_CALL_SECONDS = 10.0
 SLICE_SECONDS = 0.005
 """A gather lets others run after so long."""
 
@@ -129,13 +121,8 @@ class Hosting:
         self._hearing = False
         self._resuming = False
         self._written: dict[int, None] = {}
-        self._outbox: dict[int, list[msgspec.Struct]] = {}
-        self._flushing = False
-        self._batch_bytes = min(BATCH_BYTES, settings.message_bytes_max)
-        self._collect_at = self._monotonic() + COLLECT_SECONDS
-        self._missed = False
-        self._missed_at = self._monotonic()
-        """When a host was missing for the last time; nobody knows what was before this node."""
+        self._dispatch = Dispatch(host, service, self.step)
+        self._collecting = Collecting(host)
         self._advice = ""
         self._replication = replication
         self._progress: asyncio.Future[None] | None = None
@@ -167,8 +154,8 @@ class Hosting:
             for lane in self.lanes:
                 if lane.queue or lane.unanswered:
                     lane.expire(now)
-            if now >= self._collect_at:
-                self._collect()
+            if (collect := self._collecting.due()) is not None:
+                self.step(collect)
 
     def _advise(self, hosts: int) -> None:
         """Say what is unwise about the options with so many hosts, once each time that it changes."""
@@ -179,20 +166,6 @@ class Hosting:
         if advice and advice != self._advice:
             log.info("%s: %s", self.service, advice)
         self._advice = advice
-
-    def _collect(self) -> None:
-        """Forget tombstones that nobody can be missing: all copies have them, and no host is down that may come back.
-
-        Otherwise those so old that nobody who might bring the deleted key back is remembered any more.
-        """
-        now = self._monotonic()
-        self._collect_at = now + COLLECT_SECONDS
-        wall = self.host.runtime.wall()
-        calm = not self._missed and now >= self._missed_at + CALM_SECONDS
-        kept_seconds = COLLECT_SECONDS if calm else self.host.settings.forget_seconds
-        outcomes_seconds = max(COLLECT_SECONDS, 4 * self.host.settings.call_seconds)
-        until = [stamp_of(max(int((wall - seconds) * 1000), 0)) for seconds in (kept_seconds, outcomes_seconds)]
-        self.step(Collect(*until))
 
     # what comes in
 
@@ -359,9 +332,7 @@ class Hosting:
 
     def view_changed(self) -> None:
         """After `placement.refresh`."""
-        if self.placement.view.missed or self._missed:
-            self._missed_at = self._monotonic()
-        self._missed = bool(self.placement.view.missed)
+        self._collecting.viewed(bool(self.placement.view.missed))
         self.step(self.placement.view)
 
     def step(self, event: Event) -> None:
@@ -396,10 +367,7 @@ class Hosting:
 
     def _carry_out(self, effect: Effect) -> None:
         if isinstance(effect, Send):
-            self._outbox.setdefault(effect.uid, []).append(effect.message)
-            if not self._flushing:
-                self._flushing = True
-                asyncio.get_running_loop().call_soon(self._flush)
+            self._dispatch.send(effect.uid, effect.message)
         elif isinstance(effect, Acknowledged):
             self.lanes[effect.partition].answer(effect.number)
         elif isinstance(effect, Changed):
@@ -418,44 +386,6 @@ class Hosting:
             self.transfers.moved_bytes += effect.size_bytes
         else:
             self.losses.note(effect)
-
-    def _flush(self) -> None:
-        self._flushing = False
-        outbox, self._outbox = self._outbox, {}
-        for uid, messages in outbox.items():
-            batch: list[bytes] = []
-            size = 0
-            for message in messages:
-                data = _encode(message)
-                if batch and size + len(data) > self._batch_bytes:
-                    self._call_peer(uid, batch)
-                    batch, size = [], 0
-                batch.append(data)
-                size += len(data)
-            if batch:
-                self._call_peer(uid, batch)
-
-    def _call_peer(self, uid: int, batch: list[bytes]) -> None:
-        body = _encode([msgspec.Raw(data) for data in batch])
-        try:
-            done = self.host.call(uid, self.service, PEER_METHOD, body, seconds=PEER_CALL_SECONDS)
-        except RoostError as error:
-            log.debug("%s could not reach %s: %r", self.service, self.placement.name_of(uid), error)
-            self.step(Missed(uid))
-            return
-        done.add_done_callback(lambda ended: self._peer_answered(uid, ended))
-
-    def _peer_answered(self, uid: int, ended: asyncio.Future[msgspec.Raw]) -> None:
-        """A message that was lost is sent again by the machine when it is due; only one answer tells it something."""
-        if ended.cancelled():
-            return
-        error = ended.exception()
-        if isinstance(error, NotFound) and error.name == self.service:
-            self.step(NotHosting(uid))
-        elif isinstance(error, RoostError):
-            self.step(Missed(uid))
-        elif error is not None:
-            raise error
 
     # leaving and status
 
