@@ -136,7 +136,10 @@ class Client:
     async def lives(self) -> None:
         while True:
             await self.cluster.sleep(self.rng.expovariate(CALLS_A_SECOND))
-            node = self.rng.choice([node for node in self.cluster.nodes if node.name in self.tallies])
+            ready = [node for node in self.cluster.nodes if node.name in self.tallies]
+            if not ready:
+                continue
+            node = self.rng.choice(ready)
             try:
                 await self.rng.choice(self.acts)(node)
                 self.ledger.operations += 1
