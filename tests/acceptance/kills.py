@@ -71,7 +71,7 @@ class Figures:
     outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     silences: list[float] = field(default_factory=list)
-    silences_of_one: list[float] = field(default_factory=list)
+    slowest: list[float] = field(default_factory=list)
     repairs: list[float] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
@@ -84,7 +84,7 @@ class Figures:
         yield "errors: " + (", ".join(f"{count} {kind}" for kind, count in self.errors.items()) or "none")
         for what, times in (
             ("no write acknowledged around a kill", self.silences),
-            ("none of one shared counter", self.silences_of_one),
+            ("until the slowest write around a kill was acknowledged", self.slowest),
             ("until all was repaired after a kill and its restart", self.repairs),
         ):
             if times:
@@ -331,7 +331,7 @@ class Kills:
         ends = [min(at + SILENCE_SECONDS, after) for at, after in itertools.pairwise([*self.killed_at, float("inf")])]
         stretches = list(zip(self.killed_at, ends, strict=True))
         figures.silences = ledger.silences(stretches)
-        figures.silences_of_one = ledger.silences_of_one(stretches)
+        figures.slowest = ledger.slowest(stretches)
         for worker in self.crowd.workers:
             log = worker.log.read_text()
             for word in ("possible_loss", "Traceback", "AssertionError"):

@@ -95,11 +95,14 @@ class Ledger:
         times = acknowledged_at(self.all())
         return [longest_gap(times, *stretch) for stretch in stretches]
 
-    def silences_of_one(self, stretches: Sequence[tuple[float, float]]) -> list[float]:
-        """The same of that shared counter which was silent for longest."""
-        counters = (*self.attempts["hit"].values(), *self.attempts["update"].values())
-        times = [acknowledged_at(each) for each in counters]
-        return [max((longest_gap(each, *stretch) for each in times), default=0.0) for stretch in stretches]
+    def slowest(self, stretches: Sequence[tuple[float, float]]) -> list[float]:
+        """How long the slowest acknowledged write took that was under way in each of these stretches, in seconds."""
+        written = [each for each in self.all() if each.outcome == ACKNOWLEDGED and each.kind != "get"]
+        times = [(each.begun_at, each.ended_at) for each in written]
+        return [
+            max((ended - begun for begun, ended in times if begun <= until and ended >= since), default=0.0)
+            for since, until in stretches
+        ]
 
     def faults(self, found: Found) -> list[str]:
         """What cannot be, given what was acknowledged."""

@@ -32,17 +32,17 @@ def played(folder: Path, fate: Fate) -> Figures:
 
 
 def test_what_a_majority_acknowledged_survives_kills_and_is_applied_once(tmp_path: Path) -> None:
-    fate = Fate(kills=8, seed=1, pause_seconds=(0.1, 0.3), restart_seconds_max=0.5, kill_share=1.0)
+    fate = Fate(kills=4, seed=1, pause_seconds=(0.1, 0.3), restart_seconds_max=0.5, kill_share=1.0)
     figures = played(tmp_path, fate)
     assert figures.faults == []
-    assert figures.kills == 8
+    assert figures.kills == 4
     assert all(figures.outcomes[ACKNOWLEDGED][kind] > 50 for kind in KINDS)
 
 
 def test_with_one_copy_the_same_play_finds_what_the_kills_took(tmp_path: Path) -> None:
-    fate = Fate(kills=2, seed=1, replicas=1, pause_seconds=(0.5, 1.0), restart_seconds_max=0.5, kill_share=1.0)
+    fate = Fate(kills=1, seed=1, replicas=1, pause_seconds=(0.5, 1.0), restart_seconds_max=0.5, kill_share=1.0)
     figures = played(tmp_path, fate)
-    assert figures.kills == 2
+    assert figures.kills == 1
     assert any("lost" in fault for fault in figures.faults)
     assert any(fault.startswith("possible_loss") for fault in figures.faults)
 

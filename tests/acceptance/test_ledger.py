@@ -129,4 +129,17 @@ def test_the_longest_silence_is_that_around_the_moment_asked_for() -> None:
         key = f"k{number % 2}"
         ledger.take("a", [["begun", number, "hit", key, None, 0.0], [ACKNOWLEDGED, number, number, at]])
     assert ledger.silences([(3.0, 4.0), (7.5, 7.5), (1.5, 100.0), (30.0, 40.0)]) == [5.0, 1.0, 12.0, 0.0]
-    assert ledger.silences_of_one([(3.0, 4.0)]) == [6.0]
+
+
+def test_the_slowest_write_is_that_which_was_under_way_at_the_moment_asked_for() -> None:
+    ledger = Ledger()
+    for number, (begun, ended, kind, outcome) in enumerate(
+        [
+            (1.0, 3.0, "hit", ACKNOWLEDGED),
+            (2.0, 7.0, "put", ACKNOWLEDGED),
+            (2.0, 9.0, "get", ACKNOWLEDGED),
+            (2.0, 9.0, "hit", UNKNOWN),
+        ]
+    ):
+        ledger.take("a", [["begun", number, kind, "k", None, begun], [outcome, number, number, ended]])
+    assert ledger.slowest([(0.5, 1.5), (2.5, 4.0), (6.0, 6.5), (8.0, 9.0)]) == [2.0, 5.0, 5.0, 0.0]
