@@ -21,7 +21,7 @@ __all__ = ["CALL_SECONDS", "COUNTERS", "FORGIVEN", "SHARED", "Client", "Known", 
 
 R = TypeVar("R")
 
-CALL_SECONDS = 2.0
+CALL_SECONDS = 1.5
 LATE_SECONDS = 1.0
 CALLS_A_SECOND = 16.0
 KEYS = 4

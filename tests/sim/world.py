@@ -23,7 +23,7 @@ from unittest.mock import patch
 
 import roost
 from roost.core.split import STRATEGIES
-from roost.core.tenure import ACKS, Write
+from roost.core.tenure import ACKS, Write, majority
 from roost.services import collecting
 from roost.services.collecting import COLLECT_SECONDS
 from roost.testing import Cluster, SimulatedLoop, check_linearizable
@@ -35,7 +35,8 @@ __all__ = ["CLIMATES", "Climate", "World", "live"]
 Climate = Literal["calm", "sturdy", "split", "rough"]
 CLIMATES: tuple[Climate, ...] = ("calm", "sturdy", "split", "rough")
 
-SECONDS = 8.0
+SECONDS = 5.0
+ACTS_A_SECOND = 2.2
 NODES_MAX = 6
 NODES_MIN = 3
 CLIENTS = 4
@@ -68,6 +69,8 @@ class World:
     lost: set[tuple[str, int]] = field(default_factory=set)
     bearable: int = 0
     """So many nodes may crash at once."""
+    unsure: bool = False
+    """So many did that who was left could not know whether the others had dropped it from the record."""
     skewed: bool = False
     cuts: int = 0
     lonely_leaves: int = 0
@@ -107,7 +110,8 @@ class World:
 
     def _choose_options(self) -> None:
         copies = STURDY if self.climate == "sturdy" else COPIES
-        (replicas, write), (tally_replicas, tally_write) = self.rng.choice(copies), self.rng.choice(copies)
+        replicas, write = self.rng.choice(copies)
+        tally_replicas, tally_write = (replicas, write) if self.rng.random() < 0.5 else self.rng.choice(copies)
         split = self.rng.choice(STRATEGIES) if self.climate == "split" else "keep-both"
         chosen = {"split": split, "quorum": 2 if split == "static-quorum" else None}
         self.options["kv:store"] = {"replicas": replicas, "write": write, **chosen}
@@ -144,7 +148,7 @@ class World:
             acts += [self._crash, self._restart] + [self._skew] * self.skewed
         until = self.cluster.loop.time() + SECONDS
         while self.cluster.loop.time() < until:
-            await self.cluster.sleep(self.rng.expovariate(1.5))
+            await self.cluster.sleep(self.rng.expovariate(ACTS_A_SECOND))
             await self.rng.choice(acts)()
 
     async def _open(self, node: roost.Node) -> None:
@@ -215,6 +219,7 @@ class World:
         """As many at once as the copies bear, once all is settled."""
         await self.cluster.settle()
         count = min(self.rng.randint(1, self.bearable), len(self.cluster.nodes) - 2) if self.bearable else 0
+        self.unsure = self.unsure or any(count >= majority(each["replicas"]) for each in self.options.values())
         for node in self.rng.sample(self.cluster.nodes, max(count, 0)):
             await self._kill(node)
 
@@ -254,10 +259,10 @@ class World:
         rested(nodes)
         first = found[nodes[0].name]
         assert all(values == first for values in found.values()), f"nodes read different values: {found}"
-        assert ledger.acked > (25 if ledger.strict else 0), f"{ledger.acked} writes acknowledged: too few to tell"
+        assert ledger.acked > (15 if ledger.strict else 0), f"{ledger.acked} writes acknowledged: too few to tell"
         self.lost |= losses(nodes)
         if ledger.strict:
-            assert not self.lost, f"possible_loss was reported without need: {sorted(self.lost)}"
+            assert self.unsure or not self.lost, f"possible_loss was reported without need: {sorted(self.lost)}"
             check_linearizable(ledger.history)
         await self._judge_own_keys(first)
 
