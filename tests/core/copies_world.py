@@ -35,6 +35,22 @@ def transitions() -> Iterator[dict[tuple[Role, Role], None]]:
         yield taken
 
 
+COUNTER = b"\xa6"
+"""What the keys of counters begin with."""
+
+
+def merged(key: bytes, low: bytes, high: bytes) -> bytes:
+    """An own merge: counters grow; of anything else the newer."""
+    return max(low, high) if key.startswith(COUNTER) else high
+
+
+def survives(item: Item, found: Item) -> bool:
+    """What is found has that write in it, or came after it."""
+    if item.key.startswith(COUNTER):
+        return (found.value or b"") >= (item.value or b"")
+    return found.version >= item.version
+
+
 @dataclass
 class Unsure:
     """A write that has not been acknowledged yet."""
@@ -43,7 +59,7 @@ class Unsure:
     partition: int
     number: int
     tenure: tuple[int, int]
-    key: bytes
+    item: Item
 
 
 @dataclass
@@ -72,10 +88,15 @@ class World:
     deleted: dict[tuple[int, bytes], Item] = field(default_factory=dict)
     """The newest delete of a key, acknowledged or not."""
     losses: list[PossibleLoss] = field(default_factory=list)
+    losses_ever: int = 0
     crashes: int = 0
     """Since everything was last where it belongs."""
     apart: bool = False
     """Some take others for down who live: each side may have a holder."""
+    misjudging: dict[int, None] = field(default_factory=dict)
+    """Who has taken others for down since everything was last where it belongs."""
+    torn: bool = False
+    """One of those has died: what it did alone nobody can know."""
     replicas_least: int = 0
     """If the ring has had fewer copies since everything was last where it belongs."""
     count: int = 0
@@ -115,6 +136,13 @@ class World:
         gone = tuple(sorted((*self.dead, *hidden)))
         self.step(uid, Viewed(tuple(live), gone, tuple(live), self.owners(live), True, gone, tuple(hidden)))
 
+    def hide(self, uid: int, other: int) -> None:
+        """A node takes another for down that lives; nothing gets through between the two."""
+        self.hidden[uid, other] = self.misjudging[uid] = None
+        self.wires = {pair: messages for pair, messages in self.wires.items() if not self.is_cut(*pair)}
+        self.apart = True
+        self.blind[uid] = None
+
     def own(self, uid: int) -> Rights:
         """The node, to be changed."""
         if uid not in self.owned:
@@ -134,6 +162,7 @@ class World:
                 self.draining[uid, effect.partition] = None
             elif isinstance(effect, PossibleLoss):
                 self.losses = [*self.losses, effect]
+                self.losses_ever += 1
             elif isinstance(effect, Acknowledged):
                 self._acknowledge(uid, effect.partition, effect.number)
         node.check()
@@ -169,6 +198,7 @@ class World:
         del self.nodes[uid]
         self.owned.pop(uid, None)
         self.crashes += 1
+        self.torn = self.torn or uid in self.misjudging
         self.dead = (*self.dead, uid)
         self.draining = {each: None for each in self.draining if each[0] != uid}
         self.wires = {pair: messages for pair, messages in self.wires.items() if uid not in pair}
@@ -189,9 +219,10 @@ class World:
         slot.items.write([(key, value)], int(self.now * 1000) << 16, uid)
         number = node.wrote(partition)
         item = slot.items.items.get(key)
-        if item is not None and value is None:
-            self.deleted = {**self.deleted, (partition, key): item}
-        self.unsure = [*self.unsure, Unsure(uid, partition, number, slot.right.tenure, key)]
+        if item is not None:
+            if value is None:
+                self.deleted = {**self.deleted, (partition, key): item}
+            self.unsure = [*self.unsure, Unsure(uid, partition, number, slot.right.tenure, item)]
         if slot.acked >= number:
             self._acknowledge(uid, partition, number)
         self.step(uid, Wrote((partition,)))
@@ -213,8 +244,10 @@ class World:
         for each in self.unsure:
             if (each.uid, each.partition) != (uid, partition) or each.number > number:
                 continue
-            item = slot.items.items.get(each.key)
-            if item is None:  # deleted and collected since
+            item = each.item
+            if (partition, item.key) not in known or survives(known[partition, item.key], item):
+                known[partition, item.key] = item
+            if self.apart:
                 continue
             record = slot.right.copies
             has = [other for other in record if other == uid or self._has(other, partition, item)]
@@ -224,8 +257,6 @@ class World:
             spread = [other for other in (*self.nodes, *self.dead) if other in has or self._has(other, partition, item)]
             needed = ACKS[self.write](max(len(record), len(wanted)))
             assert len(spread) >= needed, f"{item.key!r} is acknowledged, and is only on {spread}; wanted: {wanted}"
-            if (partition, each.key) not in known or known[partition, each.key].version < item.version:
-                known[partition, each.key] = item
         self.acknowledged = known
         self.unsure = [
             each for each in self.unsure if (each.uid, each.partition) != (uid, partition) or each.number > number
@@ -238,7 +269,7 @@ class World:
         slot = self.nodes[uid].slots[partition]
         sets = (slot.items, slot.strays) if slot.strays is not None else (slot.items,)
         found = [each.items[item.key] for each in sets if item.key in each.items]
-        return any(one.version >= item.version or self.merge is not None for one in found)
+        return any(survives(item, one) for one in found) or (item.value is None and not found)
 
     def _forget_what_failed(self, uid: int) -> None:
         """Who is no holder any more does not acknowledge what it wrote."""
@@ -326,11 +357,12 @@ class World:
                 gone = self.deleted.get((partition, key))
                 if gone is None or gone.version < item.version:
                     lost.append(key)
-            elif found.version < item.version:
+            elif not survives(item, found):
                 lost.append(key)
-        assert not lost or self.losses, f"lost without a word: {lost}"
+        assert not lost or self.losses or self.torn, f"lost without a word: {lost}"
         count = self.replicas_least or self.replicas
-        assert not lost or self.crashes >= ACKS[self.write](count), f"lost with {self.crashes} crashes: {lost}"
+        enough = 1 if self.apart else ACKS[self.write](count)
+        assert not lost or self.crashes >= enough, f"lost with {self.crashes} crashes: {lost}"
         alarming = min(ACKS[self.write](count), majority(count))
         assert not self.losses or self.crashes >= alarming or self.apart, f"a false alarm: {self.losses}"
 
@@ -338,7 +370,8 @@ class World:
         """From here on crashes count anew."""
         self.rest()
         self.crashes = self.replicas_least = 0
-        self.apart = False
+        self.apart = self.torn = False
+        self.misjudging = {}
         if self.losses:
             self.losses = []
             self.acknowledged = {}

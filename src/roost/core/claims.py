@@ -32,6 +32,7 @@ __all__ = [
     "Ask",
     "Claim",
     "answered",
+    "ask_also",
     "asked",
     "finish_if_complete",
     "gathered",
@@ -65,6 +66,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     witnessed: bool
     """I have followed the holder as far as that right; it is not hearsay."""
     promised: tuple[int, int]
+    collected_until: int
 
 
 @dataclass(slots=True)
@@ -80,11 +82,15 @@ class Claim:
     answers: dict[int, None] = field(default_factory=dict)
     """Those who have promised, and this node."""
     last: Right = field(default_factory=Right)
-    """The greatest right seen that may have been in force."""
+    """The greatest right on record."""
+    rivals: dict[tuple[int, int], None] = field(default_factory=dict)
+    """Whom others have promised to follow. One who does not answer may have held it."""
     witnessed: bool = False
     """Somebody who has answered followed its holder so far."""
     lineage: tuple[int, int] = (0, 0)
     """Of the items here; see `Slot.lineage`."""
+    collected_until: int = 0
+    """The greatest of anybody who has answered."""
     lacking: tuple[int, int] | None = None
     """(needed, have): all is gathered, but too few copies have answered."""
 
@@ -113,7 +119,8 @@ def start(book: Book, slot: Slot, *, above: int = 0) -> None:
     claim.lineage = slot.lineage if slot.items else (0, 0)
     if before is not None:
         claim.last, claim.witnessed, claim.lineage = before.last, before.witnessed, before.lineage
-    _note(book, slot, slot.right, slot.witnessed, slot.promised)
+        claim.collected_until, claim.rivals = before.collected_until, before.rivals
+    _note(slot, slot.right, slot.witnessed, slot.promised)
     book.promise(slot, (epoch, book.me))
     for uid in others:
         book.send(uid, _ask(slot, epoch))
@@ -131,6 +138,14 @@ def resend(book: Book, slot: Slot) -> None:
         return
     claim.resend_at = book.now + book.resend_seconds
     for uid in (*claim.asked, *claim.gathering):
+        book.send(uid, _ask(slot, claim.epoch))
+
+
+def ask_also(book: Book, slot: Slot, uid: int) -> None:
+    """A member has appeared, or come back, while the claim goes on."""
+    claim = slot.claim
+    if claim is not None and uid not in claim.answers:
+        claim.asked[uid] = None
         book.send(uid, _ask(slot, claim.epoch))
 
 
@@ -152,7 +167,8 @@ def asked(book: Book, slot: Slot, uid: int, ask: Ask) -> None:
         leftover = items is not None and bool(items) and items.fingerprint != ask.fingerprint
         if items is slot.items and not leftover:
             slot.known = ballot
-    book.send(uid, Answer(slot.partition, ask.epoch, promises, held, leftover, right, slot.witnessed, before))
+    until = slot.items.collected_until
+    book.send(uid, Answer(slot.partition, ask.epoch, promises, held, leftover, right, slot.witnessed, before, until))
     if leftover:
         hand_over(book, slot, uid, strays=not slot.items, forget=False)
 
@@ -170,7 +186,7 @@ def answered(book: Book, slot: Slot, uid: int, answer: Answer) -> None:
     claim = slot.claim
     if claim is None or answer.epoch != claim.epoch:
         return
-    _note(book, slot, answer.right, answer.witnessed, answer.promised)
+    _note(slot, answer.right, answer.witnessed, answer.promised)
     rival = answer.promised[1]
     if answer.held or (not answer.promises and rival > book.me and book.is_expected(rival)):
         slot.retry_at = book.now + book.pause_seconds
@@ -180,6 +196,7 @@ def answered(book: Book, slot: Slot, uid: int, answer: Answer) -> None:
     elif uid in claim.asked:
         del claim.asked[uid]
         claim.answers[uid] = None
+        claim.collected_until = max(claim.collected_until, answer.collected_until)
         if answer.leftover:
             claim.gathering[uid] = None
         finish_if_complete(book, slot)
@@ -211,17 +228,16 @@ def _outranks(slot: Slot, ballot: tuple[int, int]) -> bool:
     return ballot[0] > before[0] or ballot == before
 
 
-def _note(book: Book, slot: Slot, right: Right, witnessed: bool, promised: tuple[int, int]) -> None:
-    """Keep the greatest right that may have been in force: any on record, and a dead claimer's that was promised."""
+def _note(slot: Slot, right: Right, witnessed: bool, promised: tuple[int, int]) -> None:
+    """Keep all that may have been in force: the greatest right on record, and any that was promised."""
     claim = slot.claim
     assert claim is not None
     if right.order > claim.last.order:
         claim.last, claim.witnessed = right, witnessed
     elif right.order == claim.last.order:
         claim.witnessed = claim.witnessed or witnessed
-    epoch, claimer = promised
-    if claimer and claimer not in book.live and promised > claim.last.tenure:
-        claim.last, claim.witnessed = Right(epoch, claimer, (claimer,)), True
+    if promised[1]:
+        claim.rivals[promised] = None
 
 
 def finish_if_complete(book: Book, slot: Slot) -> None:
@@ -233,12 +249,18 @@ def finish_if_complete(book: Book, slot: Slot) -> None:
     missing = [uid for uid in last.copies if uid not in claim.answers]
     bearable = min(book.acks(len(last.copies)), majority(len(last.copies)))
     lost = bool(last.epoch) and (len(missing) >= bearable or not claim.witnessed)
+    doubtful = [rival for rival in claim.rivals if rival > last.tenure and rival[1] not in claim.answers]
+    if doubtful:
+        lost = True
+        missing += [uid for _, uid in doubtful]
     claim.lacking = None
     if lost and book.strict and any(uid in book.missed for uid in missing):
-        claim.lacking = (len(last.copies) - bearable + 1, len(last.copies) - len(missing))
+        claim.lacking = (len(last.copies) - bearable + 1, sum(uid in claim.answers for uid in last.copies))
         return
     book.hold(slot, Right(claim.epoch, book.me, (book.me,)), 0)
+    slot.items.collected_until = max(slot.items.collected_until, claim.collected_until)
     if lost:
-        book.effects.append(PossibleLoss(slot.partition, last))
+        epoch, uid = max(doubtful, default=(0, 0))
+        book.effects.append(PossibleLoss(slot.partition, Right(epoch, uid, (uid,)) if doubtful else last))
     elif not last.epoch and book.crashed:
         book.effects.append(PossibleLoss(slot.partition, Right(0, book.crashed[-1])))

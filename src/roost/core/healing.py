@@ -193,6 +193,8 @@ def keep(book: Book, slot: Slot, uid: int, leftover: Leftover) -> bool:
     if slot.role not in (*EXECUTING, Role.CLAIMING) or len(leftover.fingerprint) not in (0, BUCKETS):
         book.send(uid, Unkept(slot.partition, leftover.move, slot.right))
         return False
+    if slot.claim is not None and uid not in slot.claim.gathering:
+        return False  # it would forget what may come to nothing here: it is answered once the claim has ended
     wanted: list[int] = []
     if leftover.number == 0:
         wanted = slot.items.differing_buckets(leftover.fingerprint)
@@ -201,8 +203,9 @@ def keep(book: Book, slot: Slot, uid: int, leftover: Leftover) -> bool:
             slot.claim.lineage = leftover.tenure
         if leftover.tenure != (0, 0) and leftover.tenure == slot.claim.lineage:
             slot.items.supersede_items(leftover.items)
-        else:
-            slot.items.merge_items(leftover.items, uid=book.me)
+        elif leftover.items:
+            slot.strays = slot.strays or ItemSet(book.merge)
+            slot.strays.merge_items(leftover.items)
     elif slot.items.merge_items(leftover.items, uid=book.me):
         wrote(book, slot)
         transfer.pump_all(book, slot)

@@ -27,6 +27,8 @@ class Incoming:
 
     source: int
     feed: int
+    collected_until: int
+    """The holder's."""
     number: int = 0
     """The next chunk's."""
     filled: bool = False
@@ -54,8 +56,7 @@ def offered(book: Book, slot: Slot, uid: int, offer: Offer) -> None:
     if coming is None or (coming.source, coming.feed) != (uid, offer.feed):
         if not slot.items and slot.strays is not None:
             slot.items, slot.strays = slot.strays, None
-        slot.incoming = Incoming(uid, offer.feed)
-        slot.items.collected_until = max(slot.items.collected_until, offer.collected_until)
+        slot.incoming = Incoming(uid, offer.feed, offer.collected_until)
         book.touch(slot)
     elif coming.number:
         return  # it has been accepted, and chunks have come since
@@ -128,6 +129,7 @@ def _fill(book: Book, slot: Slot, coming: Incoming, chunk: Chunk) -> None:
         strays.merge_items(taken)
         slot.handing = None
     if coming.filled:
+        slot.items.collected_until = coming.collected_until
         slot.lineage = slot.known = slot.right.tenure
     elif slot.lineage != slot.right.tenure:
         slot.lineage = (0, 0)  # some of it from here, some from there

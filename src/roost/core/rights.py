@@ -288,6 +288,7 @@ class Rights:
     def _view(self, view: Viewed) -> None:
         book = self.book
         gone = [uid for uid in book.live if uid not in view.live]
+        appeared = [uid for uid in view.live if uid not in book.live]
         came = [uid for uid in view.hosts if uid not in book.hosts and uid != book.me]
         book.live = dict.fromkeys((*view.live, book.me))
         book.gone = dict.fromkeys(view.gone)
@@ -302,6 +303,8 @@ class Rights:
             if slot.role in EXECUTING and slot.paused is view.acts:
                 slot.paused = not view.acts
                 book.effects.append(Changed(slot.partition))
+            for uid in appeared:
+                claims.ask_also(book, slot, uid)
             for uid in gone:
                 claims.without(book, slot, uid)
             if acts_again or (slot.claim is not None and slot.claim.lacking is not None):
@@ -354,7 +357,8 @@ class Rights:
             items = slot.items
             if slot.role is not Role.HOLDING or slot.paused or len(items) == items.live:
                 continue
-            if not all(transfer.is_idle(slot, feed) for feed in slot.feeds.values()) or slot.pending is not None:
+            fed = all(uid == book.me or uid in slot.feeds for uid in slot.right.copies) and slot.pending is None
+            if not fed or not all(transfer.is_idle(slot, feed) for feed in slot.feeds.values()):
                 continue
             if items.collect(event.tombstones_until) + items.forget_outcomes(event.outcomes_until):
                 for feed in slot.feeds.values():

@@ -459,6 +459,7 @@ class Book:
         if slot.items:
             if slot.strays is None:
                 slot.strays = slot.items
+                slot.strays.collected_until = 0  # what was collected elsewhere is the holder's to say
             else:
                 slot.strays.merge_items(slot.items.items.values())
             slot.items = ItemSet(self.merge)

@@ -278,7 +278,12 @@ def pump(book: Book, slot: Slot, feed: Feed) -> None:
         if feed.changed and not feed.in_step:
             _send_live(book, slot, feed)
             continue
-        if feed.phase is Phase.COMPARED or (not feed.round_open and not _begin_round(slot, feed)):
+        if feed.phase is Phase.COMPARED:
+            return
+        if not feed.round_open and not _begin_round(slot, feed):
+            if feed.in_step and not feed.flight and feed.acked < slot.written:
+                feed.acked = slot.written  # by commands that changed nothing
+                book.touch(slot)
             return
         filling = feed.phase is Phase.FILLING and feed.position < len(feed.keys)
         if filling and book.rate_bytes and book.allowance <= 0:
