@@ -16,7 +16,20 @@ from unittest.mock import patch
 
 from roost.core.items import Item, Merge
 from roost.core.rights import Collect, Drained, Heard, Rights, Ticked, Viewed, Wrote
-from roost.core.tenure import ACKS, EXECUTING, Acknowledged, Book, PossibleLoss, Role, Send, Slot, Stop, Write, majority
+from roost.core.tenure import (
+    ACKS,
+    EXECUTING,
+    Acknowledged,
+    Book,
+    PossibleLoss,
+    Role,
+    Send,
+    Slot,
+    Stop,
+    Took,
+    Write,
+    majority,
+)
 
 HOLDS = (*EXECUTING, Role.CEDING)
 
@@ -154,18 +167,23 @@ class World:
     def step(self, uid: int, event: Any) -> None:
         """One machine takes an event in."""
         node = self.own(uid)
+        took: list[int] = []
         for effect in node.step(event, self.now):
             if isinstance(effect, Send):
                 if effect.uid in self.nodes and not self.is_cut(uid, effect.uid):
                     self.wires[uid, effect.uid] = [*self.wires.get((uid, effect.uid), ()), effect.message]
             elif isinstance(effect, Stop):
                 self.draining[uid, effect.partition] = None
+            elif isinstance(effect, Took):
+                took.append(effect.partition)
             elif isinstance(effect, PossibleLoss):
                 self.losses = [*self.losses, effect]
                 self.losses_ever += 1
             elif isinstance(effect, Acknowledged):
                 self._acknowledge(uid, effect.partition, effect.number)
         node.check()
+        for partition in took:
+            self._check_reads(uid, partition)
         self._forget_what_failed(uid)
         self._check_holders()
 
@@ -214,6 +232,7 @@ class World:
         if key is None:
             self.count += 1
             key = b"\xa5%05d" % self.count
+        self._check_reads(uid, partition)
         node = self.own(uid)
         slot = node.slots[partition]
         slot.items.write([(key, value)], int(self.now * 1000) << 16, uid)
@@ -292,6 +311,21 @@ class World:
         """Pairs with something under way, the one that has waited longest first."""
         return [pair for pair, messages in self.wires.items() if messages]
 
+    def under_way(self, kind: type) -> list[tuple[int, int]]:
+        """Pairs with a message of that kind under way."""
+        return [pair for pair, sent in self.wires.items() if any(isinstance(message, kind) for message in sent)]
+
+    def until(self, kind: type) -> Any:
+        """Go on in the plain order until a message of that kind is the next of its pair; returns it, undelivered."""
+        for _ in range(1000):
+            for pair, messages in self.wires.items():
+                if messages and isinstance(messages[0], kind):
+                    self.wires = {pair: messages, **self.wires}
+                    return messages[0]
+            if not self.plain_step():
+                self.tick()
+        raise AssertionError(f"no {kind.__name__} is ever sent")
+
     def plain_step(self) -> bool:
         """The next thing that happens if nothing bad does; False: only time could bring something about."""
         if self.blind:
@@ -347,18 +381,26 @@ class World:
                     return f"{uid} still has items"
         return ""
 
+    def _check_reads(self, uid: int, partition: int) -> None:
+        """Whoever executes has every acknowledged write."""
+        missing = self._missing(uid, partition)
+        assert not missing or self.losses or self.apart, f"{uid} executes without {missing}"
+
+    def _missing(self, uid: int, partition: int) -> list[bytes]:
+        items = self.nodes[uid].slots[partition].items.items
+        missing = []
+        for (where, key), item in self.acknowledged.items():
+            if where != partition:
+                continue
+            gone, found = self.deleted.get((partition, key)), items.get(key)
+            if not (survives(item, found) if found is not None else gone is not None and survives(item, gone)):
+                missing.append(key)
+        return missing
+
     def check_nothing_is_lost(self) -> None:
         """To be asked at rest."""
         wanted = self.owners(sorted(self.nodes))
-        lost = []
-        for (partition, key), item in self.acknowledged.items():
-            found = self.nodes[wanted[partition][0]].slots[partition].items.items.get(key)
-            if found is None:
-                gone = self.deleted.get((partition, key))
-                if gone is None or gone.version < item.version:
-                    lost.append(key)
-            elif not survives(item, found):
-                lost.append(key)
+        lost = [key for partition, owners in enumerate(wanted) for key in self._missing(owners[0], partition)]
         assert not lost or self.losses or self.torn, f"lost without a word: {lost}"
         count = self.replicas_least or self.replicas
         enough = 1 if self.apart else ACKS[self.write](count)
