@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
+from roost.core.book import Book
 from roost.core.items import Item, Merge
 from roost.core.rights import Collect, Drained, Heard, Rights, Ticked, Viewed, Wrote
 from roost.core.tenure import (
     ACKS,
     EXECUTING,
     Acknowledged,
-    Book,
     PossibleLoss,
     Role,
     Send,

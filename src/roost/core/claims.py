@@ -24,8 +24,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from roost.core.book import Book
 from roost.core.healing import hand_over
-from roost.core.tenure import EXECUTING, Book, PossibleLoss, Right, Role, Slot, majority
+from roost.core.tenure import EXECUTING, PossibleLoss, Right, Role, Slot, majority
 
 __all__ = [
     "Answer",

@@ -19,7 +19,8 @@ USENIX ATC 2014, section 6; the log is replaced by the holder's own order, and e
 
 from __future__ import annotations
 
-from roost.core.tenure import Acknowledged, Book, Changed, Right, Slot, majority
+from roost.core.book import Book
+from roost.core.tenure import Acknowledged, Changed, Right, Slot, majority
 from roost.core.transfer import Feed, Phase, pump_all, stop, want
 
 __all__ = [

@@ -21,8 +21,9 @@ from enum import Enum
 
 import msgspec
 
+from roost.core.book import Book
 from roost.core.copies import wanted_copies
-from roost.core.tenure import NO_RIGHT, Book, Handed, Held, Right, Role, Slot, Stop
+from roost.core.tenure import NO_RIGHT, Handed, Held, Right, Role, Slot, Stop
 from roost.core.transfer import is_idle, pump_all, stop
 
 __all__ = ["Cede", "CutOver", "Declined", "Step", "Taken", "break_off", "ceded", "declined", "look_at_move", "taken"]

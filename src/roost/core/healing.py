@@ -21,9 +21,10 @@ from dataclasses import dataclass
 import msgspec
 
 from roost.core import transfer
+from roost.core.book import Book
 from roost.core.copies import wrote
 from roost.core.items import BUCKETS, Item, ItemSet
-from roost.core.tenure import EXECUTING, NO_RIGHT, Book, Handed, Held, Right, Role, Slot
+from roost.core.tenure import EXECUTING, NO_RIGHT, Handed, Held, Right, Role, Slot
 from roost.core.transfer import Withdrawn
 
 __all__ = [

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from roost.core.book import Book
 from roost.core.items import ItemSet
-from roost.core.tenure import Book, Role, Slot
+from roost.core.tenure import Role, Slot
 from roost.core.transfer import Accepted, Chunk, Offer, Received, Refused, Withdrawn
 
 __all__ = ["Incoming", "chunk_came", "offered", "withdrawn"]

@@ -18,11 +18,12 @@ from typing import Any
 import msgspec
 
 from roost.core import claims, copies, cutover, healing, receiving, transfer
+from roost.core.book import Book
 from roost.core.claims import Answer, Ask
 from roost.core.cutover import Cede, Declined, Taken
 from roost.core.healing import Audit, Digest, Free, Inquiry, Kept, Leftover, Table, Unkept
 from roost.core.items import Merge
-from roost.core.tenure import EXECUTING, Book, Changed, Effect, GivenUp, Held, Right, Role, Slot, Write
+from roost.core.tenure import EXECUTING, Changed, Effect, GivenUp, Held, Right, Role, Slot, Write
 from roost.core.transfer import Accepted, Chunk, Offer, Received, Refused, Withdrawn
 
 __all__ = [

@@ -29,8 +29,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from roost.core.book import Book
 from roost.core.items import BUCKETS, Item, weight_of
-from roost.core.tenure import Book, Right, Slot
+from roost.core.tenure import Right, Slot
 
 __all__ = [
     "Accepted",
