@@ -110,7 +110,6 @@ RESTING = {
 }
 TRANSITIONS: dict[tuple[Role, Role], str] = {
     **{(a, b): RESTING[b] for a in RESTING for b in RESTING if a is not b},
-    (Role.ABSENT, Role.CLAIMING): "the ring says me, and no live holder or copy is known",
     (Role.COPY, Role.CLAIMING): "the holder is down, and I am the first live copy",
     (Role.AWAITING, Role.CLAIMING): "the holder is down, or has let go",
     (Role.AWAITING, Role.HOLDING): "the right arrives",
