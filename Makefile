@@ -8,7 +8,7 @@ SEED ?= 1
 RAY ?=
 comma := ,
 
-.PHONY: demo test test-packages bench bench-peers scale soak fmt lint type docs clean
+.PHONY: demo test test-packages bench bench-peers scale soak mutants fmt lint type docs clean
 
 demo: .venv/.installed
 	@$(BIN)/roost demo
@@ -36,6 +36,9 @@ scale: .venv/.dev
 soak: .venv/.dev
 	$(BIN)/python -m tests.sim.soak --seeds $(SEEDS)
 	$(BIN)/python -m tests.wire.fuzz --inputs $(INPUTS) --seed $(SEED)
+
+mutants: .venv/.dev # breaks the copies on purpose, and shows which test notices each break
+	$(BIN)/python -m tests.mutants
 
 fmt: .venv/.dev
 	$(BIN)/ruff format .

@@ -172,7 +172,7 @@ def test_who_waits_for_a_holder_asks_and_takes_over_if_it_has_let_go() -> None:
     assert sent(node.step(Ticked(), 3.0), Inquiry)
     node.step(Heard(1, Free(0, Right(3, 1, (1,)))), 3.1)
     node.step(Ticked(), 6.0)
-    assert node.slots[0].role is Role.CLAIMING
+    assert node.count(Role.CLAIMING) == 1
 
 
 def test_an_inquiry_is_answered_by_who_holds_it_or_held_it_last() -> None:
