@@ -298,7 +298,7 @@ class Node:
         if self._run is None or not self._run.members.settled:
             return False
         status = [service.status() for service in self._services.values()]
-        return not any(each.get(what) for each in status for what in BUSY)
+        return not any(each.get(what) for each in status if each.get("acts", True) for what in BUSY)
 
     async def ready(self, count: int) -> None:
         """Wait until `count` members are up and settled, this one among them."""
@@ -398,7 +398,7 @@ class Node:
         docs/splits.md; "static-quorum" needs a `quorum`.
         """
         run = self._running
-        replication = Replication(**options)
+        replication = Replication.of(options)
         store = await open_kv(run, name, value, key=key, handler=handler, host_here=host, replication=replication)
         self._services[f"kv:{name}"] = store
         await run.members.agree()
@@ -418,7 +418,7 @@ class Node:
         those of `kv`.
         """
         run = self._running
-        service = await open_partitions(run, name, handler, host_here=host, replication=Replication(**options))
+        service = await open_partitions(run, name, handler, host_here=host, replication=Replication.of(options))
         self._services[f"partitions:{name}"] = service
         await run.members.agree()
         return service

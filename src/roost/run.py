@@ -280,8 +280,8 @@ class Run:
                 and (before is None or before.services != after.services)
             ):
                 log.error(
-                    "%s: %s hosts %s with other options: open it with the same types and handler on both, "
-                    "or what one writes the other cannot read",
+                    "%s: %s hosts %s with other options: give both the same types, handler, replicas, write and split, "
+                    "or what one writes the other cannot read or keep",
                     self.name,
                     after.name,
                     service,
@@ -336,7 +336,7 @@ class Run:
             if other is not None and other != digest and entry.uid != self.uid and entry.health != Health.DOWN:
                 raise ConfigError(
                     f"{service} has other options on {entry.name}",
-                    todo="give the same options on every node that hosts it",
+                    todo="give the same types, handler, replicas, write, split and quorum on every node that hosts it",
                 )
         self._services[service] = digest
         self.members.change_self({"services": dict(self._services)})

@@ -56,6 +56,7 @@ class FakeHost:
         self.eager = Eager(self.runtime)
         self.alive = True
         self.settled = True
+        self.closed = False
         self.handlers: dict[str, Handler] = {}
         self.known: dict[int, Entry] = {}
         self.watchers: list[Callable[[], None]] = []

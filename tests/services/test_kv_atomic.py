@@ -9,11 +9,12 @@ import msgspec
 import pytest
 
 from roost.core.items import OUTCOME
-from roost.errors import ConfigError, RemoteError
+from roost.errors import ConfigError, RemoteError, Unreachable
 from roost.services.commands import Command
 from roost.services.kv import KV, open_kv
 from roost.services.kv_commands import Swap, Swapped
 from roost.services.replication import Replication
+from roost.testing import Cluster
 from tests.services.fake_host import FakeHost, Network, run
 from tests.services.test_partitions import settled
 
@@ -178,11 +179,52 @@ def test_a_request_without_a_proper_id_is_refused() -> None:
         ({"split": "keep-majorty"}, "keep-majority"),
         ({"split": "static-quorum"}, "quorum"),
         ({"quorum": 3}, "static-quorum"),
+        ({"split": "static-quorum", "quorum": "2"}, "whole number"),
+        ({"split": None}, "keep-both"),
+        ({"replica": 3}, "did you mean replicas"),
     ],
 )
 def test_options_that_cannot_be_are_refused_at_once_with_what_to_do(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        Replication(**options)
+        Replication.of(options)
+
+
+def test_what_is_no_version_and_what_is_no_plain_function_is_refused_where_it_is_given() -> None:
+    async def later(old: int | None) -> int:
+        return 1
+
+    async def main() -> None:
+        _, _, (a, *_) = await opened(10)
+        with pytest.raises(TypeError, match="get_versioned"):
+            await a.replace("k", 1, "version")  # type: ignore[arg-type]  # that is what is tested
+        with pytest.raises(TypeError, match="plain function"):
+            await a.update("k", later)  # type: ignore[arg-type]  # that is what is tested
+
+    run(main())
+
+
+async def test_a_handle_of_a_stopped_node_says_so_at_once(cluster: Cluster) -> None:
+    a, _ = await cluster.start(2)
+    store = await a.kv("numbers", int)
+    await cluster.settle()
+    await a.stop()
+    with pytest.raises(Unreachable, match="has stopped") as refused:
+        await store.put("k", 1)
+    assert not refused.value.may_have_run
+
+
+async def test_who_may_not_act_settles_too(cluster: Cluster) -> None:
+    nodes = await cluster.start(5)
+    for node in nodes:
+        await node.kv("numbers", int, replicas=3, split="keep-majority")
+    await cluster.settle()
+    cluster.partition(nodes[:2], nodes[2:])
+    await cluster.settle()
+    assert [node.status()["services"]["kv:numbers"]["acts"] for node in nodes] == [False] * 2 + [True] * 3
+    cluster.heal()
+    await cluster.settle()
+    services = [node.status()["services"]["kv:numbers"] for node in nodes]
+    assert all(service["acts"] and service["possible_loss"] == [] for service in services)
 
 
 def test_other_options_elsewhere_are_refused() -> None:

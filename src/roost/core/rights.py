@@ -257,6 +257,17 @@ class Rights:
         """How many partitions are in one of these roles here."""
         return sum(slot.role in roles for slot in self.slots)
 
+    def waiting(self) -> int:
+        """How many partitions wait here until nodes that have their copies come back: nobody can say when."""
+        book = self.book
+        return sum(
+            book.strict
+            and slot.role in (Role.AWAITING, Role.CLAIMING)
+            and not book.is_live(slot.right.holder)
+            and any(uid in book.missed for uid in slot.right.copies)
+            for slot in self.slots
+        )
+
     def incomplete(self) -> list[int]:
         """The partitions held here whose holder or copies are not those that the ring wants."""
         held = (slot for slot in self.slots if slot.role in EXECUTING)

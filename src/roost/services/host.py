@@ -36,6 +36,8 @@ class Host(Protocol):
     settings: Settings
     runtime: Runtime
     placement_seed: int
+    closed: bool
+    """The node has stopped."""
 
     def entries(self) -> Sequence[Entry]:
         """Every known member in every state, this node included, in order of (name, uid)."""

@@ -128,7 +128,8 @@ class Hosting:
         self._progress: asyncio.Future[None] | None = None
 
     def _lane(self, partition: int, queued_max: int) -> Lane:
-        return Lane(self.rights, partition, queued_max, self._monotonic, lambda one: self.step(Drained(one)))
+        drained = lambda one: self.step(Drained(one))  # noqa: E731
+        return Lane(self.rights, partition, queued_max, self._monotonic, drained, self.service)
 
     def start(self) -> None:
         """Begin to tick. The first view must have been given."""
@@ -399,25 +400,36 @@ class Hosting:
                 left = self.rights.left_to_hand_over()
         finally:
             if left:
-                held = [one for one in left if self.rights.slots[one].right.holder == self.host.uid]
-                alone = [one for one in held if len(self.rights.slots[one].right.copies) < 2]
-                log.warning(
-                    "%s leaves before all of %s is handed over: it still holds %d partitions (%s), of %d of which "
-                    "nobody else has a copy (%s), and has items of %d others",
-                    *(self.host.name, self.service, len(held), shortened(held), len(alone), shortened(alone)),
-                    len(left) - len(held),
-                )
+                self._say_what_is_left(left)
+
+    def _say_what_is_left(self, left: list[int]) -> None:
+        slots = [self.rights.slots[partition] for partition in left]
+        keys = sum(slot.items.live for slot in slots if slot.right.holder == self.host.uid)
+        others = [uid for uid in self.placement.primaries if uid not in (0, self.host.uid)]
+        if not others:
+            if keys:
+                log.warning("%s is the last to host %s: %d keys end with it", self.host.name, self.service, keys)
+            return
+        held = [slot for slot in slots if slot.right.holder == self.host.uid]
+        alone = [slot.partition for slot in held if len(slot.right.copies) < 2]
+        log.warning(
+            "%s leaves before all of %s is handed over: it still holds %d partitions with %d keys, of %d of which "
+            "nobody else has a copy (%s), and has items of %d others",
+            *(self.host.name, self.service, len(held), keys, len(alone), shortened(alone), len(left) - len(held)),
+        )
 
     def status(self) -> dict[str, Any]:
         """What this node has of the service, for `roost status`."""
         rights = self.rights
         held = [slot for slot in rights.slots if slot.role in EXECUTING]
         copies = [slot for slot in rights.slots if slot.role not in EXECUTING and rights.book.is_copy(slot)]
+        waiting = rights.waiting()
         return {
             "held": len(held),
             "copies": len(copies),
             "moving": rights.count(Role.MOVING, Role.CEDING),
-            "awaiting": rights.count(Role.AWAITING, Role.CLAIMING),
+            "awaiting": rights.count(Role.AWAITING, Role.CLAIMING) - waiting,
+            "waiting": waiting,
             "copying": len(rights.incomplete()),
             "short": sum(slot.short for slot in held),
             "acts": rights.book.acts,

@@ -10,6 +10,7 @@ is done with one key happens one after another at its holder, and is answered wh
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast, overload
 
@@ -153,6 +154,8 @@ class KV(Generic[K, V]):
 
         The holder knows the request again for a minute: if a link breaks it is asked again, and runs only once.
         """
+        if not (isinstance(version, tuple) and len(version) == 2 and all(type(part) is int for part in version)):
+            raise TypeError(f"{version!r:.80} is no version: take it from get_versioned")
         return (await self._swap(key, value, version, self._seconds)).done
 
     async def put_if_absent(self, key: K, value: V) -> bool:
@@ -166,6 +169,8 @@ class KV(Generic[K, V]):
         effects of its own. What it raises ends the update, and nothing is changed. Asked again if a link breaks, and
         runs only once; after a DeadlineExceeded with `may_have_run` nobody knows.
         """
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(f"{function!r:.80} is async: `update` wants a plain function of the value")
         monotonic = self._service.host.runtime.monotonic
         until = monotonic() + self._seconds
         found = await self.get_versioned(key)

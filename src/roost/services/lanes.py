@@ -39,6 +39,7 @@ class Lane:
         "partition",
         "queue",
         "queued_max",
+        "service",
         "slot",
         "unanswered",
     )
@@ -50,10 +51,12 @@ class Lane:
         queued_max: int,
         monotonic: Callable[[], float],
         drained: Callable[[int], None],
+        service: str = "",
     ) -> None:
         self._rights = rights
         self._monotonic = monotonic
         self.partition = partition
+        self.service = service
         self.slot: Slot = rights.slots[partition]
         self.queued_max = queued_max
         self.drained = drained
@@ -85,10 +88,13 @@ class Lane:
     def unavailable(self, lacking: tuple[int, int], *, may_have_run: bool = False) -> Unavailable:
         """What to say where copies are lacking."""
         needed, have = lacking
+        where = f"partition {self.partition} of {self.service}"
         if not needed:
-            text = f"partition {self.partition}: this side of a split may not act; a retry after the heal is safe"
+            text = f"{where}: so many hosts are missing that this side, if it is a split, may not act; a retry is safe"
+        elif may_have_run:
+            text = f"{where}: {needed} copies must confirm what was written, and did not in time; read before you retry"
         else:
-            text = f"partition {self.partition} needs {needed} copies and has {have}: wait for nodes to come back"
+            text = f"{where} needs {needed} copies and has {have}: wait for nodes to come back; a retry is safe"
         return Unavailable(text, needed=needed, have=have, may_have_run=may_have_run)
 
     async def turn(self, epoch: int, until: float) -> None:

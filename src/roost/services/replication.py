@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, TypedDict, get_args
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypedDict, get_args
 
 from roost.core.split import Strategy, strategy_of
 from roost.core.tenure import Write
@@ -45,6 +47,17 @@ class Replication:
     quorum: int | None = None
     strategy: Strategy = field(init=False)
 
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Replication:
+        """From keyword arguments. Raises ConfigError for one that there is not, with the nearest that there is."""
+        known = [one.name for one in fields(cls) if one.init]
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                todo = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+                raise ConfigError(f"there is no option {name!r}", todo=todo)
+        return cls(**options)
+
     def __post_init__(self) -> None:
         if isinstance(self.replicas, bool) or not isinstance(self.replicas, int):
             raise ConfigError(f"replicas is {self.replicas!r}", todo="give a whole number")
@@ -54,6 +67,10 @@ class Replication:
             if getattr(self, name) not in get_args(kind):
                 known = ", ".join(map(repr, get_args(kind)))
                 raise ConfigError(f"{name} is {getattr(self, name)!r}", todo=f"use one of {known}")
+        if self.quorum is not None and (isinstance(self.quorum, bool) or not isinstance(self.quorum, int)):
+            raise ConfigError(f"quorum is {self.quorum!r}", todo="give a whole number")
+        if not isinstance(self.split, str):
+            raise ConfigError(f"split is {self.split!r}", todo='use "keep-both", or see docs/splits.md')
         try:
             object.__setattr__(self, "strategy", strategy_of(self.split, self.quorum))
         except ValueError as error:

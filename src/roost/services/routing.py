@@ -86,6 +86,10 @@ class Router:
         A `repeatable` one is asked again within its deadline even if it may have run. Raises what the handler raised,
         Unreachable, Unavailable, DeadlineExceeded or Overloaded, each with `may_have_run`.
         """
+        if self.host.closed:
+            raise Unreachable(
+                f"{self.host.name} has stopped: open {self.service} on one that runs", node=self.host.name
+            )
         route = self._routes.get(command.partition)
         if route is None:
             route = self._routes[command.partition] = _Route()

@@ -36,7 +36,8 @@ def status(
 ) -> None:
     """Show the members and services that a node sees.
 
-    Exits with 4 if it is not settled, a member is down, or a service has lost something or may not act.
+    Exits with 4 if it is not settled, a member is down that has not come back by its name, or a service has lost
+    something or may not act.
     """
     logging.getLogger("roost").addHandler(logging.NullHandler())  # what the link logs is in the error, in one line
     settings, _ = load(config, None, {"secret_file": secret_file})
@@ -46,7 +47,7 @@ def status(
     else:
         _show(answer, Console())
     ill = any(share.get("possible_loss") or not share.get("acts", True) for share in answer["services"].values())
-    if ill or not answer["settled"] or any(member["state"] not in WELL for member in answer["members"]):
+    if ill or not answer["settled"] or _missing(answer["members"]):
         raise typer.Exit(ExitCode.DEGRADED)
 
 
@@ -54,6 +55,12 @@ async def _ask(address: str, settings: Settings) -> dict[str, Any]:
     async with connect(address, settings) as client:
         answer = await client.call("roost.admin", "status", NOTHING, seconds=SECONDS)
     return msgspec.msgpack.decode(answer, type=dict[str, Any])
+
+
+def _missing(members: list[dict[str, Any]]) -> list[str]:
+    """Who is not well, but for old runs of names that are up again."""
+    up = {member["name"] for member in members if member["state"] == "up"}
+    return [member["name"] for member in members if member["state"] not in WELL and member["name"] not in up]
 
 
 def _show(answer: dict[str, Any], console: Console) -> None:
@@ -66,12 +73,12 @@ def _show(answer: dict[str, Any], console: Console) -> None:
         members.add_row(*map(Text, cells), style="" if member["state"] in WELL else "red")
     console.print(members)
     if answer["services"]:
-        titles = ("partitions", "copies", "moving", "awaited", "copying", "keys", "bytes", "moved in", "out")
+        titles = ("held", "copies", "moving", "copying", "keys", "bytes")
         services = Table(f"on {answer['node']}", *titles)
         for column in services.columns[1:]:
             column.justify = "right"
         for name, share in answer["services"].items():
-            figures = ("held", "copies", "moving", "awaiting", "copying", "items", "bytes", "moved_in", "moved_out")
+            figures = ("held", "copies", "moving", "copying", "items", "bytes")
             services.add_row(Text(name), *(f"{share.get(figure, 0):,}" for figure in figures))
         console.print(services)
         for name, share in answer["services"].items():
@@ -92,6 +99,8 @@ def _remarks(share: dict[str, Any]) -> list[str]:
         remarks.append(share["advice"])
     if not share.get("acts", True):
         remarks.append("this side of a split may not act")
+    if share.get("waiting"):
+        remarks.append(f"{share['waiting']} partitions wait for nodes that have their copies to come back")
     if share.get("short"):
         remarks.append(f"{share['short']} partitions have too few copies for writes")
     if share.get("possible_loss"):
