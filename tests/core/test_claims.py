@@ -8,9 +8,10 @@ import pytest
 
 from roost.core.claims import Answer, Ask
 from roost.core.healing import Kept, Leftover
+from roost.core.items import BUCKETS, Item
 from roost.core.rights import Heard, NotHosting, Rights, Ticked, Viewed
 from roost.core.tenure import NO_RIGHT, Effect, GivenUp, Held, PossibleLoss, Right, Role, Send, Took
-from roost.core.transfer import Offer, Refused
+from roost.core.transfer import Chunk, Offer, Refused
 from tests.core.copies_world import COUNTER, merged
 from tests.core.explorer import Small, small
 
@@ -290,3 +291,21 @@ def test_the_claimer_remembers_what_has_been_collected() -> None:
     node = claimer(right, 1, 2)
     node.step(Heard(2, answer(8, right, collected_until=55)), 0.1)
     assert node.slots[0].items.collected_until == 55
+
+
+def test_to_a_claim_that_starts_again_everything_is_shown_again_at_once() -> None:
+    copy = Rights(2, 1)
+    right = Right(1, 9, (9, 2))
+    copy.step(view(1, 2, 9, owners=(9, 2)), 0.0)
+    copy.step(Heard(9, Offer(0, 1, right, 0)), 0.0)
+    copy.step(Heard(9, Chunk(0, 1, 0, [Item(b"\xa1k", 1, 9, b"\x01")], right=right)), 0.0)
+    copy.step(view(1, 2, owners=(1, 2), gone=(9,)), 0.0)
+    first = copy.step(Heard(1, Ask(0, 5, right.order, [])), 0.0)
+    moves = [leftover.move for _, leftover in sent(first, Leftover)]
+    copy.step(Heard(1, Kept(0, moves[0], 0, list(range(BUCKETS)))), 0.0)  # its items are under way
+    again = copy.step(Heard(1, Ask(0, 6, right.order, [])), 0.0)
+    assert [(each.leftover, each.promises) for _, each in sent(again, Answer)] == [(True, True)]
+    shown = [leftover for _, leftover in sent(again, Leftover)]
+    assert [each.number for each in shown] == [0] and shown[0].move > moves[0]
+    repeated = copy.step(Heard(1, Ask(0, 6, right.order, [])), 0.0)
+    assert sent(repeated, Leftover) == []  # what is under way to it goes on

@@ -158,6 +158,8 @@ def asked(book: Book, slot: Slot, uid: int, ask: Ask) -> None:
     promises = not held and ask.epoch > right.epoch and _outranks(slot, ballot)
     leftover = False
     if promises:
+        if slot.promised != ballot:
+            slot.handing = None  # that is for an earlier claim of its, and would be waited for in vain
         book.promise(slot, ballot)
         slot.incoming = None
         if slot.role is Role.CLAIMING:
