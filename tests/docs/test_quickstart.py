@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "quickstart.py"
 SECONDS = 60
+OF_A_SLOW_MACHINE = re.compile("the event loop (has been blocked|goes on)|the process stood still")
 
 
 def free_ports(count: int) -> list[str]:
@@ -65,10 +67,11 @@ def test_the_example_does_what_it_says(example: Path, one: subprocess.Popen[str]
         timeout=SECONDS,
         check=False,
     )
-    assert two.stderr == ""
+    assert [line for line in two.stderr.splitlines() if not OF_A_SLOW_MACHINE.search(line)] == []
     lines = two.stdout.splitlines()
     assert lines[0] == "Hello Ann, this is one; you write from two."
     assert sorted(lines[1:]) == ["France Paris", "Iceland Reykjavik"]
     out, _ = one.communicate(timeout=SECONDS)
+    assert "one is the last to host kv:capitals: 2 keys end with it\n" in (example.parent / "one.log").read_text()
     assert one.returncode == 0
     assert "two took and gave back: Reykjavik\n" in out
