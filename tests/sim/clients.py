@@ -85,6 +85,8 @@ class Ledger:
     acked: int = 0
     operations: int = 0
     failures: dict[str, int] = field(default_factory=dict)
+    witness: asyncio.Future[roost.Node] | None = None
+    """Who waits for a node that has just acknowledged a write of its own to a client of its own."""
 
     def next_value(self) -> int:
         self.values += 1
@@ -183,7 +185,17 @@ class Client:
             if value or result:  # the removal of what is not there leaves no trace
                 known[key].acked = value
                 self.ledger.acked += 1
+                self._tell_witness(node, key)
         return result
+
+    def _tell_witness(self, node: roost.Node, key: str) -> None:
+        witness, store = self.ledger.witness, self.stores.get(node.name)
+        if witness is None or witness.done() or store is None:
+            return
+        service = store._service
+        assert service.hosting is not None
+        if service.hosting.rights.slots[service.partition_of(service.keys.encode(key))].executes:
+            witness.set_result(node)
 
     async def _write(self, node: roost.Node) -> None:
         key, store = self.rng.choice(self.keys), self._store(node)

@@ -41,6 +41,7 @@ NODES_MAX = 6
 NODES_MIN = 3
 CLIENTS = 4
 TAIL_EVERY = 10
+WITNESS_SECONDS = 0.5
 REST_SECONDS = 2.5
 """What was sent in vain is sent again by then, and who follows says how far it has come."""
 CALM_SECONDS = 10.0
@@ -213,15 +214,31 @@ class World:
 
     async def _crash(self) -> None:
         if len(self.cluster.nodes) > NODES_MIN:
-            await self._kill(self.rng.choice(self.cluster.nodes))
+            node = await self._witness()
+            if len(self.cluster.nodes) > NODES_MIN:
+                await self._kill(node)
+
+    async def _witness(self) -> roost.Node:
+        """A node that has acknowledged a write in this very moment: what it has yet to send is not sent any more."""
+        self.ledger.witness = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(WITNESS_SECONDS):
+                return await self.ledger.witness
+        except TimeoutError:
+            return self.rng.choice(self.cluster.nodes)
+        finally:
+            self.ledger.witness = None
 
     async def _crash_some(self) -> None:
         """As many at once as the copies bear, once all is settled."""
         await self.cluster.settle()
         count = min(self.rng.randint(1, self.bearable), len(self.cluster.nodes) - 2) if self.bearable else 0
         self.unsure = self.unsure or any(count >= majority(each["replicas"]) for each in self.options.values())
-        for node in self.rng.sample(self.cluster.nodes, max(count, 0)):
-            await self._kill(node)
+        if count > 0:
+            first = await self._witness()
+            others = [node for node in self.cluster.nodes if node is not first]
+            for node in [first, *self.rng.sample(others, count - 1)]:
+                await self._kill(node)
 
     async def _kill(self, node: roost.Node) -> None:
         self._note(f"crash {node.name}")
