@@ -28,6 +28,8 @@ __all__ = ["FILE", "PREFIX", "SECRET_KEYS", "load"]
 
 FILE = "roost.toml"
 PREFIX = "ROOST_"
+FRAME_BYTES_SPARE = 1024
+"""What a message takes in a frame besides itself, at most."""
 SECRET_KEYS = frozenset({"secret"})
 """Settings whose values are never shown."""
 
@@ -196,8 +198,8 @@ def _check_ranges(settings: Settings, origins: Mapping[str, str]) -> None:
             rule = "" if 0 < value <= most else f"more than 0 and at most {most}"
         if rule:
             raise ConfigError(f"{key} must be {rule}, not {value}", where=origins[key])
-    if settings.message_bytes_max >= settings.frame_bytes_max:
-        what = f"message_bytes_max ({settings.message_bytes_max}) must be below frame_bytes_max"
+    if settings.message_bytes_max + FRAME_BYTES_SPARE > settings.frame_bytes_max:
+        what = f"message_bytes_max ({settings.message_bytes_max}) must be {FRAME_BYTES_SPARE} below frame_bytes_max"
         where = _latest(origins, "message_bytes_max", "frame_bytes_max")
         raise ConfigError(f"{what} ({settings.frame_bytes_max})", where=where, todo="a message travels in one frame")
 

@@ -106,7 +106,7 @@ class Chaos:
     def collect(self) -> None:
         """Old tombstones go, as long as nobody is missing who may come back."""
         if not self.world.apart:
-            self.world.collect(int((self.world.now - 3) * 1000) << 16)
+            self.world.collect()
 
     def join(self) -> None:
         if len(self.world.nodes) < 6:

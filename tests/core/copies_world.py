@@ -246,10 +246,10 @@ class World:
             self._acknowledge(uid, partition, number)
         self.step(uid, Wrote((partition,)))
 
-    def collect(self, until: int) -> None:
-        """Everybody drops old tombstones."""
+    def collect(self) -> None:
+        """A round of collecting everywhere: what was there at the last one goes."""
         for uid in list(self.nodes):
-            self.step(uid, Collect(until, until))
+            self.step(uid, Collect(tombstones=True))
 
     def tick(self, seconds: float = 0.5) -> None:
         """Time passes for all."""

@@ -12,6 +12,7 @@ import pytest
 
 from roost.core.tenure import Slot
 from roost.errors import Overloaded, RemoteError, RoostError, Unreachable
+from roost.services.collecting import CALM_SECONDS, COLLECT_SECONDS
 from roost.services.keys import KeyCodec
 from roost.services.kv import KV, KeyValuePartition, open_kv
 from tests.services.fake_host import FakeHost, Network, run
@@ -275,7 +276,7 @@ def test_a_query_that_fails_is_an_error_of_the_handler() -> None:
 
 def test_tombstones_are_forgotten_in_time() -> None:
     async def main() -> None:
-        network = Network(1, forget_seconds=100.0)
+        network = Network(1)
         store: KV[str, int] = await open_kv(network.host("a"), "any", int)
         for number in range(20):
             await store.put(f"k{number}", number)
@@ -283,7 +284,7 @@ def test_tombstones_are_forgotten_in_time() -> None:
         assert sum(len(slot.items) for slot in hosted(store)) == 20
         await network.sleep(50)
         assert sum(len(slot.items) for slot in hosted(store)) == 20
-        await network.sleep(150)
+        await network.sleep(COLLECT_SECONDS + CALM_SECONDS + 60)
         assert sum(len(slot.items) for slot in hosted(store)) == 0
 
     run(main())

@@ -188,15 +188,17 @@ class Book:
     def hold(self, slot: Slot, right: Right, source: int) -> None:
         """Execute from now on under `right`, and tell every host."""
         self.record(slot, right, witnessed=True)
+        unsafe = False
         if slot.strays is not None:
-            slot.items.merge_items(slot.strays.items.values(), uid=self.me)
+            unsafe = bool(slot.items.merge_items(slot.strays.items.values(), uid=self.me))
             slot.strays = None
         slot.incoming = slot.cut = slot.handing = slot.pending = None
         slot.stopped = False
         slot.paused = not self.acts
         slot.refused_at = 0.0
         slot.written = 1
-        slot.acked = int(source != 0)
+        slot.acked = int(source != 0 and not unsafe)
+        slot.settled_until = 0
         slot.lineage = slot.known = right.tenure
         self.enter(slot, Role.HOLDING)
         self.effects.append(Took(slot.partition, source, slot.items.live))
@@ -248,6 +250,8 @@ class Book:
         """Somebody says that `right` is in force. If it is above the one under which we execute, give way."""
         if right.order <= slot.right.order:
             return
+        if right.holder == self.me and slot.role in (*EXECUTING, Role.CEDING):
+            return  # a change of copies of our own, which comes back before it holds
         before = slot.right
         if slot.role is Role.CEDING and slot.cut is not None and right.tenure == slot.cut.right.tenure:
             return  # that is what was sent: its taker will say so

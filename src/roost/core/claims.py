@@ -26,7 +26,7 @@ import msgspec
 
 from roost.core.book import Book
 from roost.core.healing import hand_over
-from roost.core.tenure import EXECUTING, PossibleLoss, Right, Role, Slot, majority
+from roost.core.tenure import EXECUTING, Number, PossibleLoss, Right, Role, Slot, majority
 
 __all__ = [
     "Answer",
@@ -48,7 +48,7 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     """I want to hold `partition` under `epoch`: do you promise? `known`: the order of the greatest right I know."""
 
     partition: int
-    epoch: int
+    epoch: Number
     known: tuple[int, int, int]
     fingerprint: list[int]
     """Of what I have, by bucket."""
@@ -58,7 +58,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     """To an `Ask` of `epoch`. `held`: I execute it, or its right is on its way from me, or its holder lives."""
 
     partition: int
-    epoch: int
+    epoch: Number
     promises: bool
     held: bool
     leftover: bool
@@ -66,7 +66,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     right: Right
     witnessed: bool
     """I have followed the holder as far as that right; it is not hearsay."""
-    promised: tuple[int, int]
+    promised: tuple[Number, int]
     collected_until: int
 
 
@@ -260,8 +260,8 @@ def finish_if_complete(book: Book, slot: Slot) -> None:
     if lost and book.strict and any(uid in book.missed for uid in missing):
         claim.lacking = (len(last.copies) - bearable + 1, sum(uid in claim.answers for uid in last.copies))
         return
-    book.hold(slot, Right(claim.epoch, book.me, (book.me,)), 0)
     slot.items.collected_until = max(slot.items.collected_until, claim.collected_until)
+    book.hold(slot, Right(claim.epoch, book.me, (book.me,)), 0)
     if lost:
         epoch, uid = max(doubtful, default=(0, 0))
         book.effects.append(PossibleLoss(slot.partition, Right(epoch, uid, (uid,)) if doubtful else last))

@@ -64,7 +64,7 @@ def is_complete(book: Book, slot: Slot) -> bool:
 def wrote(book: Book, slot: Slot) -> int:
     """Something was written; returns its number. It is acknowledged when `slot.acked` has come so far."""
     slot.written += 1
-    if needed_copies(book, slot) == 1:
+    if slot.pending is None and needed_copies(book, slot) == 1:
         slot.acked = slot.written
     return slot.written
 

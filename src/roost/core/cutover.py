@@ -23,7 +23,7 @@ import msgspec
 
 from roost.core.book import Book
 from roost.core.copies import wanted_copies
-from roost.core.tenure import NO_RIGHT, Handed, Held, Right, Role, Slot, Stop
+from roost.core.tenure import NO_RIGHT, Handed, Held, Number, Right, Role, Slot, Stop
 from roost.core.transfer import is_idle, pump_all, stop
 
 __all__ = ["Cede", "CutOver", "Declined", "Step", "Taken", "break_off", "ceded", "declined", "look_at_move", "taken"]
@@ -60,9 +60,9 @@ class Declined(msgspec.Struct, frozen=True, array_like=True, tag=16, gc=False):
     """I have not taken the right of that epoch and never will."""
 
     partition: int
-    epoch: int
+    epoch: Number
     right: Right
-    floor: int
+    floor: Number
 
 
 @dataclass(slots=True)

@@ -335,7 +335,9 @@ def audited(book: Book, uid: int, audit: Audit) -> None:
             continue
         slot = book.slots[partition]
         feed = slot.feeds.get(uid)
-        if feed is None or feed.number > number:
+        if number == 0 and feed is not None and feed.in_step:
+            transfer.again(book, slot, feed)  # it has lost the thread, and nothing was written that would show it
+        elif feed is None or feed.number > number:
             book.send(uid, Withdrawn(partition, number, False, slot.right))
         elif transfer.is_idle(slot, feed) and feed.sent == next_number and digest != slot.items.digest:
             book.repairs += 1

@@ -23,6 +23,7 @@ the contents; `greatest` is never below any version in the set; a stored item is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated
 
 import msgspec
 from xxhash import xxh3_64_intdigest
@@ -37,9 +38,9 @@ OUTCOME = 0xC1
 class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One key with its newest version. Travels as it is stored, so that a million need no conversion."""
 
-    key: bytes
-    stamp: int
-    uid: int
+    key: Annotated[bytes, msgspec.Meta(min_length=1)]
+    stamp: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+    uid: Annotated[int, msgspec.Meta(ge=0)]
     value: bytes | None
     """None: a tombstone."""
 

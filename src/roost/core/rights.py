@@ -108,10 +108,13 @@ class Wrote(msgspec.Struct, frozen=True):
 
 
 class Collect(msgspec.Struct, frozen=True):
-    """Drop tombstones, and outcomes of requests, up to these stamps, wherever all copies have them."""
+    """A round of collecting: drop what was here at the last round already, wherever all copies have it.
 
-    tombstones_until: int
-    outcomes_until: int
+    That is the outcomes of requests, and if `tombstones`, these too. Stamps tell the order of writes, not their age:
+    a clock may have been wrong.
+    """
+
+    tombstones: bool
 
 
 class Missed(msgspec.Struct, frozen=True):
@@ -372,9 +375,11 @@ class Rights:
             fed = all(uid == book.me or uid in slot.feeds for uid in slot.right.copies) and slot.pending is None
             if not fed or not all(transfer.is_idle(slot, feed) for feed in slot.feeds.values()):
                 continue
-            if items.collect(event.tombstones_until) + items.forget_outcomes(event.outcomes_until):
+            until, slot.settled_until = slot.settled_until, items.greatest
+            tombstones_until = until if event.tombstones else 0
+            if items.collect(tombstones_until) + items.forget_outcomes(until):
                 for feed in slot.feeds.values():
-                    feed.collect = (event.tombstones_until, event.outcomes_until)
+                    feed.collect = (tombstones_until, until)
                 transfer.pump_all(book, slot)
 
     def _settle(self) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
@@ -40,6 +40,7 @@ __all__ = [
     "GivenUp",
     "Handed",
     "Held",
+    "Number",
     "PossibleLoss",
     "Right",
     "Role",
@@ -63,13 +64,17 @@ ACKS: dict[Write, Callable[[int], int]] = {"one": lambda count: 1, "majority": m
 """How many of so many copies acknowledge a write."""
 
 
+Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+"""An epoch, as it may arrive: the next ones must fit into 64 bits too."""
+
+
 class Right(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`holder` executes, since `epoch`; writes are acknowledged by `copies`, the holder first, since `revision`."""
 
-    epoch: int = 0
-    holder: int = 0
-    copies: tuple[int, ...] = ()
-    revision: int = 0
+    epoch: Number = 0
+    holder: Annotated[int, msgspec.Meta(ge=0)] = 0
+    copies: Annotated[tuple[Annotated[int, msgspec.Meta(ge=0)], ...], msgspec.Meta(max_length=64)] = ()
+    revision: Number = 0
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -149,7 +154,7 @@ class GivenUp(msgspec.Struct, frozen=True, array_like=True, tag=21, gc=False):
     """I shall never hold it under that epoch: what you promised me counts no more."""
 
     partition: int
-    epoch: int
+    epoch: Number
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -244,6 +249,8 @@ class Slot:
     """Writes under this right, all that was inherited counting for one."""
     acked: int = 0
     """How many of them are on enough copies."""
+    settled_until: int = 0
+    """All stamps up to this one were here at the last round of collecting; 0: there has been none under this right."""
     feeds: dict[int, Feed] = field(default_factory=dict)
     """The holder's: what each copy, and each that is to become one, has."""
     pending: Right | None = None

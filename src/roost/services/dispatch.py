@@ -44,13 +44,18 @@ class Dispatch:
             batch: list[bytes] = []
             size = 0
             for message in messages:
-                data = _encode(message)
+                try:
+                    data = _encode(message)
+                except (OverflowError, TypeError, ValueError) as error:  # a number that a peer made too large
+                    log.error("%s cannot say %.200r to %016x: %s", self._service, message, uid, error)
+                    continue
                 if batch and size + len(data) > self._batch_bytes:
                     self._call(uid, batch)
                     batch, size = [], 0
                 batch.append(data)
                 size += len(data)
-            self._call(uid, batch)
+            if batch:
+                self._call(uid, batch)
 
     def _call(self, uid: int, batch: list[bytes]) -> None:
         body = _encode([msgspec.Raw(data) for data in batch])

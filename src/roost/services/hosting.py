@@ -241,24 +241,23 @@ class Hosting:
         await lane.turn(command.epoch, until)
         try:
             answer = quick(lane, command)
+            woken = lane.acknowledged(until)  # before the end, which may let go of the right
         finally:
             lane.end()
-        woken = lane.acknowledged(until)
         if woken is not None:
             await woken
         return answer
 
     async def _run(self, lane: Lane, method: Method, command: Command, until: float) -> bytes:
-        body = await self._execute(lane, method, command, until)
-        woken = lane.acknowledged(until)
+        body, woken = await self._execute(lane, method, command, until)
         if woken is not None:
             await woken
         return body
 
     async def _execute(
         self, lane: Lane, method: Method, command: Command, until: float, *, gathers: bool = False
-    ) -> bytes:
-        """Run a command in its turn, and commit what it wrote; that need not be acknowledged yet."""
+    ) -> tuple[bytes, asyncio.Future[None] | None]:
+        """Run a command in its turn, and commit what it wrote; the answer, and what it has to wait for."""
         try:
             arguments = method.decode_arguments(command.argument)
         except msgspec.ValidationError as error:
@@ -289,11 +288,12 @@ class Hosting:
                 except RoostError as error:
                     error.may_have_run = True
                     raise
+            woken = lane.acknowledged(until)  # before the end, which may let go of the right
         finally:
             if lane.handler is not None:
                 lane.handler._end()
             lane.end()
-        return body
+        return body, woken
 
     async def _gather(self, method: Method, gather: Gather, until: float) -> bytes:
         answer = Gathered([], [])
@@ -303,8 +303,8 @@ class Hosting:
             command = Command(partition, 0, b"", gather.argument)
             try:
                 lane = self.lane_of(partition)
-                result = await self._execute(lane, method, command, until, gathers=True)
-                if (woken := lane.acknowledged(until)) is not None:
+                result, woken = await self._execute(lane, method, command, until, gathers=True)
+                if woken is not None:
                     waits.append(woken)
                 answer.done.append((partition, msgspec.Raw(result)))
             except NotHere as error:
@@ -342,20 +342,18 @@ class Hosting:
         if self._stepping:
             return
         self._stepping = True
-        try:
-            while self._events:
+        while self._events:
+            try:
                 effects = self.rights.step(self._events.popleft(), self._monotonic())
                 if self.host.runtime.checks:
                     self.rights.check_step()
                 for effect in effects:
                     self._carry_out(effect)
-        except Exception as error:
-            # Whoever sent the event learns no more than that it failed here: this is for the log, and for tests.
-            context = {"message": f"the rights of {self.service} on {self.host.name} failed", "exception": error}
-            asyncio.get_running_loop().call_exception_handler({**context, "defect": True})
-            raise
-        finally:
-            self._stepping = False
+            except Exception as error:
+                # Nobody is there to be told but the log, and a test; what else there is to hear must not be lost.
+                context = {"message": f"the rights of {self.service} on {self.host.name} failed", "exception": error}
+                asyncio.get_running_loop().call_exception_handler({**context, "defect": True})
+        self._stepping = False
         if self.rights.unsettled and not self._resuming:
             self._resuming = True
             asyncio.get_running_loop().call_soon(self._resume)

@@ -176,6 +176,8 @@ class Lane:
                 if until <= now and not woken.done():
                     woken.set_exception(self.unavailable(lacking))
             self.queue = deque(waiter for waiter in self.queue if not waiter[0].done())
+        if any(waiter[0].done() for waiter in self.unanswered):
+            self.unanswered = deque(waiter for waiter in self.unanswered if not waiter[0].done())
         for woken, _, _, until in self.unanswered:
             if until <= now and not woken.done():
                 silent = (self._rights.needed(self.partition), 1)  # they are there, and do not answer

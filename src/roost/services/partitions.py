@@ -14,6 +14,7 @@ return, all at once, and not at all if they raise.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -37,6 +38,8 @@ from roost.services.views import PartitionItems
 from roost.wire.values import encode
 
 __all__ = ["Partition", "Partitions", "Service", "open_partitions"]
+
+log = logging.getLogger("roost.partitions")
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -164,7 +167,12 @@ class Service(Generic[K]):
         keys, values = self.keys, self.values
 
         def merge(key: bytes, a: bytes, b: bytes) -> bytes:
-            return values.encode(hook(handler, keys.decode(key), values.decode(a), values.decode(b)))
+            try:
+                return values.encode(hook(handler, keys.decode(key), values.decode(a), values.decode(b)))
+            except Exception:
+                what = f"{self.handler.__qualname__}.merge failed for {keys.decode(key)!r:.80}"
+                log.exception("%s of %s: the newer value stays", what, self.name)
+                return b
 
         return merge
 

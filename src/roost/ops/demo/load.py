@@ -63,17 +63,18 @@ class Pulse:
         self._answered_at = time.monotonic()
         self._gap = 0.0
         self._repeated = 0
+        self._why = ""
 
     def answered(self) -> None:
         """A call has been answered."""
         now = time.monotonic()
         self._gap, self._answered_at = max(self._gap, now - self._answered_at), now
 
-    def take(self) -> tuple[float, int]:
-        """The longest time between two answers, and the repeated calls, since the last look."""
+    def take(self) -> tuple[float, int, str]:
+        """Since the last look: the longest time between two answers, the repeated calls, and why the last one was."""
         self.answered()
-        taken = (self._gap, self._repeated)
-        self._gap, self._repeated = 0.0, 0
+        taken = (self._gap, self._repeated, self._why)
+        self._gap, self._repeated, self._why = 0.0, 0, ""
         return taken
 
     async def until_answered(self, call: Callable[[], Awaitable[T]], seconds_max: float) -> T:
@@ -82,10 +83,11 @@ class Pulse:
         while True:
             try:
                 answer = await call()
-            except RoostError:
+            except RoostError as error:
                 if time.monotonic() >= until:
                     raise
                 self._repeated += 1
+                self._why = f"{type(error).__name__}: {error}"
                 await asyncio.sleep(REPEAT_PAUSE_SECONDS)
             else:
                 self.answered()

@@ -80,7 +80,7 @@ class Status(_Order, frozen=True):
 
 
 class Pulse(_Order, frozen=True):
-    """Of `Read` or `Write`, since the last such order: the longest time between two answers, and repeated calls."""
+    """Of `Read` or `Write`, since the last such order: the longest time between two answers, repeated calls and why."""
 
 
 class Notice(_Order, frozen=True):

@@ -248,8 +248,10 @@ async def _join_and_be_killed(cluster: _Cluster, outcome: Outcome) -> None:
     joined = await cluster.settle(4)
     share = joined["five"]
     say(f"node five joined, holds {share['held']} partitions and has copies of {share['copies']} others; it is killed")
-    if repeated := sum(pulse["repeated"] for pulse in await _pulses(others)):
-        outcome.fault(f"{repeated} calls failed before anything was wrong", repeated)
+    for worker, pulse in zip(others, await _pulses(others), strict=True):
+        if repeated := pulse["repeated"]:
+            text = f"{repeated} calls of node {worker.name} failed before any node was killed ({pulse['why']})"
+            outcome.fault(text, repeated)
 
     noticing = [asyncio.create_task(worker.tell(Notice(name="five"))) for worker in others]
     killed_at = time.monotonic()

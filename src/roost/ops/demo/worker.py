@@ -102,7 +102,11 @@ class Worker:
                 return self._node.status()
             case Pulse():
                 pulses = [work.pulse.take() for work in self._work]
-                return {"gap_seconds": max(gap for gap, _ in pulses), "repeated": sum(count for _, count in pulses)}
+                return {
+                    "gap_seconds": max(gap for gap, _, _ in pulses),
+                    "repeated": sum(repeated for _, repeated, _ in pulses),
+                    "why": "; ".join(why for _, _, why in pulses if why),
+                }
             case Notice():
                 return await self._notice(order)
             case Leave():
