@@ -309,10 +309,8 @@ class World:
         for node in [node for node in self.cluster.stopped if node.settings.name in down]:
             await self._start_again(node)
         await self.cluster.settle()
-        for node in self.cluster.nodes:
-            self.cluster.skew(node, self.cluster.skew_of(node) + COLLECT_SECONDS)  # saves half of the waiting
         self._note(f"{uncollected(self.cluster.nodes)} tombstones and outcomes are to be collected")
-        await self.cluster.sleep(COLLECT_SECONDS + CALM_SECONDS + REST_SECONDS)
+        await self.cluster.sleep(2 * COLLECT_SECONDS + CALM_SECONDS + REST_SECONDS)
         nothing_to_collect(self.cluster.nodes)
         rested(self.cluster.nodes)
 
