@@ -214,6 +214,7 @@ class KV(Generic[K, V]):
             lambda some: _encode(Many(method, some)),
             lambda body: _decode_many_answer(body).answers,
             self._seconds,
+            repeatable=method in READS,
         )
 
     async def size(self) -> int:

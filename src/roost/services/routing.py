@@ -310,8 +310,12 @@ class Router:
         pack: Callable[[list[Command]], bytes],
         unpack: Callable[[msgspec.Raw], list[tuple[int, msgspec.Raw]]],
         seconds: float,
+        *,
+        repeatable: bool = False,
     ) -> list[msgspec.Raw]:
-        """Commands that never wait, in as few messages as their bytes allow; those that did not run go one by one."""
+        """Commands that never wait, in as few messages as their bytes allow; those that did not run go one by one, and
+        if they are `repeatable` those, too, of which that is not known.
+        """
         answers: list[msgspec.Raw | None] = [None] * len(commands)
         until = self._monotonic() + seconds
         pending = list(range(len(commands)))
@@ -332,7 +336,7 @@ class Router:
             ran = False
             for positions, body in zip(batches.values(), got, strict=True):
                 if isinstance(body, BaseException):
-                    if not isinstance(body, Unreachable) or body.may_have_run:
+                    if not isinstance(body, Unreachable) or (body.may_have_run and not repeatable):
                         failed = failed or body
                         ran = ran or not isinstance(body, RoostError) or body.may_have_run
                     continue
@@ -349,7 +353,7 @@ class Router:
             if answer is None:
                 left = max(until - self._monotonic(), 0.001)
                 try:
-                    answers[position] = await self.call(commands[position], method, left)
+                    answers[position] = await self.call(commands[position], method, left, repeatable=repeatable)
                 except RoostError as error:
                     error.may_have_run = error.may_have_run or any(answer is not None for answer in answers)
                     raise
