@@ -107,6 +107,7 @@ MUTANTS = (
         "coming.stale = dict.fromkeys(items.in_buckets(chunk.clear))",
         "items.take(items.in_buckets(chunk.clear))",
         "the holder may die before it has sent it again",
+        (*MACHINES, *CORE),
     ),
     Mutant(
         "strays forgotten before they are acknowledged",

@@ -8,7 +8,7 @@ import pytest
 
 from roost.core.claims import Answer, Ask
 from roost.core.healing import Kept, Leftover
-from roost.core.items import BUCKETS, Item
+from roost.core.items import BUCKETS, Item, ItemSet
 from roost.core.rights import Heard, NotHosting, Rights, Ticked, Viewed
 from roost.core.tenure import NO_RIGHT, Effect, GivenUp, Held, PossibleLoss, Right, Role, Send, Took
 from roost.core.transfer import Chunk, Offer, Refused
@@ -309,3 +309,17 @@ def test_to_a_claim_that_starts_again_everything_is_shown_again_at_once() -> Non
     assert [each.number for each in shown] == [0] and shown[0].move > moves[0]
     repeated = copy.step(Heard(1, Ask(0, 6, right.order, [])), 0.0)
     assert sent(repeated, Leftover) == []  # what is under way to it goes on
+
+
+def test_what_one_copy_has_is_not_set_aside_for_what_another_has_collected() -> None:
+    """What comes first decides nothing: here a copy that was left behind comes before the one that has it all."""
+    right = Right(7, 3, (3, 1, 4))
+    node = claimer(right, 1, 2, 4)
+    for uid, tenure, key in ((2, (1, 9), b"\xa5old"), (4, (7, 3), b"\xa5new")):
+        prints = ItemSet()
+        prints.write([(key, b"x")], 50, 3)
+        node.step(Heard(uid, answer(8, right, leftover=True, collected_until=100 if uid == 4 else 0)), 0.1)
+        node.step(Heard(uid, Leftover(0, uid, 0, tenure, prints.fingerprint, [], False)), 0.1)
+        node.step(Heard(uid, Leftover(0, uid, 1, tenure, [], list(prints.items.values()), True)), 0.1)
+    assert node.count(Role.HOLDING) == 1
+    assert node.slots[0].items.get(b"\xa5new") == b"x"

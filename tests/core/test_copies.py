@@ -49,15 +49,19 @@ def test_nodes_that_are_not_on_record_do_not_acknowledge() -> None:
 
 
 def test_as_long_as_a_change_is_pending_writes_satisfy_both_records() -> None:
-    world = small(2, replicas=1, write="all")
-    world.turn((1, 2), 2)
+    world = small(3, replicas=2)
+    world.turn((1, 3, 2))
+    look(world)
     while slot_of(world).pending is None:
-        world.plain_step()
+        world.deliver(*next(pair for pair in world.busy() if 3 in pair))
+    told = world.wires.pop((1, 3))
     world.put(1)
-    assert slot_of(world).acked < slot_of(world).written, "the new record has a second copy"
     confirm(world, 2)
+    assert slot_of(world).acked < slot_of(world).written, "3 is to be a copy, and does not have it"
+    world.wires[1, 3] = [*told, *world.wires[1, 3]]
+    confirm(world, 3)
     assert slot_of(world).acked == slot_of(world).written
-    assert slot_of(world).right.copies == (1, 2)
+    assert slot_of(world).right.copies == (1, 3)
 
 
 def test_a_change_needs_a_majority_of_the_old_copies_that_live() -> None:

@@ -77,8 +77,8 @@ class Claim:
     epoch: int
     asked: dict[int, None]
     """Those whose answers are missing."""
-    gathering: dict[int, None]
-    """Those whose left-over items are missing."""
+    gathering: dict[int, int]
+    """Those whose left-over items are missing, and up to where they have collected tombstones."""
     resend_at: float
     answers: dict[int, None] = field(default_factory=dict)
     """Those who have promised, and this node."""
@@ -89,9 +89,7 @@ class Claim:
     witnessed: bool = False
     """Somebody who has answered followed its holder so far."""
     lineage: tuple[int, int] = (0, 0)
-    """Of the items here; see `Slot.lineage`."""
-    collected_until: int = 0
-    """The greatest of anybody who has answered."""
+    """Of the items here, the newest that was found: what is older is merged into them; see `Slot.lineage`."""
     lacking: tuple[int, int] | None = None
     """(needed, have): all is gathered, but too few copies have answered."""
 
@@ -120,7 +118,7 @@ def start(book: Book, slot: Slot, *, above: int = 0) -> None:
     claim.lineage = slot.lineage if slot.items else (0, 0)
     if before is not None:
         claim.last, claim.witnessed, claim.lineage = before.last, before.witnessed, before.lineage
-        claim.collected_until, claim.rivals = before.collected_until, before.rivals
+        claim.rivals = before.rivals
     _note(slot, slot.right, slot.witnessed, slot.promised)
     book.promise(slot, (epoch, book.me))
     for uid in others:
@@ -199,9 +197,10 @@ def answered(book: Book, slot: Slot, uid: int, answer: Answer) -> None:
     elif uid in claim.asked:
         del claim.asked[uid]
         claim.answers[uid] = None
-        claim.collected_until = max(claim.collected_until, answer.collected_until)
         if answer.leftover:
-            claim.gathering[uid] = None
+            claim.gathering[uid] = answer.collected_until
+        else:
+            slot.items.collected_until = max(slot.items.collected_until, answer.collected_until)
         finish_if_complete(book, slot)
     elif not answer.leftover:
         gathered(book, slot, uid)
@@ -260,7 +259,6 @@ def finish_if_complete(book: Book, slot: Slot) -> None:
     if lost and book.strict and any(uid in book.missed for uid in missing):
         claim.lacking = (len(last.copies) - bearable + 1, sum(uid in claim.answers for uid in last.copies))
         return
-    slot.items.collected_until = max(slot.items.collected_until, claim.collected_until)
     book.hold(slot, Right(claim.epoch, book.me, (book.me,)), 0)
     if lost:
         epoch, uid = max(doubtful, default=(0, 0))

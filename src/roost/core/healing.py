@@ -198,10 +198,10 @@ def keep(book: Book, slot: Slot, uid: int, leftover: Leftover) -> bool:
         return False  # it would forget what may come to nothing here: it is answered once the claim has ended
     wanted: list[int] = []
     if leftover.number == 0:
+        if slot.claim is not None and leftover.tenure >= max(slot.claim.lineage, (1, 0)):
+            _begin_with(book, slot, leftover.tenure, slot.claim.gathering[uid])
         wanted = slot.items.differing_buckets(leftover.fingerprint)
     elif slot.claim is not None:
-        if not slot.items and slot.claim.lineage == (0, 0):
-            slot.claim.lineage = leftover.tenure
         if leftover.tenure != (0, 0) and leftover.tenure == slot.claim.lineage:
             slot.items.supersede_items(leftover.items)
         elif leftover.items:
@@ -218,6 +218,16 @@ def keep(book: Book, slot: Slot, uid: int, leftover: Leftover) -> bool:
     else:
         book.send(uid, answer)
     return complete
+
+
+def _begin_with(book: Book, slot: Slot, tenure: tuple[int, int], collected_until: int) -> None:
+    """A claimer is shown a copy of the newest lineage so far. Only what was collected in that one counts."""
+    assert slot.claim is not None
+    if tenure > slot.claim.lineage:
+        book.stray(slot)
+        slot.items.collected_until = 0
+        slot.claim.lineage = tenure
+    slot.items.collected_until = max(slot.items.collected_until, collected_until)
 
 
 def kept(book: Book, slot: Slot, uid: int, answer: Kept) -> None:
