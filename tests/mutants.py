@@ -50,7 +50,7 @@ MUTANTS = (
     Mutant(
         "a claim that does not gather",
         "core/claims.py",
-        "            claim.gathering[uid] = None\n",
+        "            claim.gathering[uid] = answer.collected_until\n",
         "            pass\n",
         "an acknowledged write may be on another copy only",
     ),
