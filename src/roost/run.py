@@ -148,6 +148,9 @@ class Run:
                 task.cancel()
             if late:
                 log.warning("%s left with a hand-off unfinished after %s s", self.name, self.settings.leave_seconds)
+            elif any(entry.uid != self.uid and entry.state == "up" for entry in self.members.entries()):
+                # What callers had sent here before they learned where it went is answered: it did not run.
+                await asyncio.sleep(self.settings.timings.probe_timeout_seconds)
         self.members.step(LeaveDone())
         await self.close()
 
