@@ -222,7 +222,7 @@ def test_a_reader_finds_what_is_wrong(spoil: Callable[[str, Module | None], Modu
 
 
 def test_a_read_that_fails_is_repeated_and_counted() -> None:
-    async def reads() -> tuple[Reading, tuple[float, int]]:
+    async def reads() -> tuple[Reading, tuple[float, int, str]]:
         shelf = Shelf()
         shelf.items["a.py"] = MODULES["a.py"]
         failures = iter((Unreachable("it is gone"), Unavailable("no holder")))
@@ -238,8 +238,9 @@ def test_a_read_that_fails_is_repeated_and_counted() -> None:
         await reading.run(2, quiet)
         return reading, reading.pulse.take()
 
-    reading, (gap_seconds, repeated) = run(reads())
-    assert (reading.wrong, repeated, reading.pulse.take()[1]) == (0, 2, 0)
+    reading, (gap_seconds, repeated, why) = run(reads())
+    assert (reading.wrong, repeated, why) == (0, 2, "Unavailable: no holder")
+    assert reading.pulse.take()[1:] == (0, "")
     assert gap_seconds >= 2 * REPEAT_PAUSE_SECONDS
 
 
