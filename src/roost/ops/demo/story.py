@@ -132,11 +132,17 @@ class _Cluster:
         """Wait until all agree on the members and all is where it should be; every node's share of the library."""
         workers = list(self.workers.values())
         await asyncio.gather(*(worker.tell(Ready(count=count)) for worker in workers))
+        calm = False
         while True:
             shares = await self.shares()
-            if all(share["held"] and not any(share[what] for what in BUSY) for share in shares.values()):
-                return shares
-            await asyncio.sleep(POLL_SECONDS)
+            before, calm = (
+                calm,
+                all(share["held"] and not any(share[what] for what in BUSY) for share in shares.values()),
+            )
+            if before and calm:
+                return shares  # the nodes do not answer at one moment: what the first look said may not fit together
+            if not calm:
+                await asyncio.sleep(POLL_SECONDS)
 
     async def shares(self) -> dict[str, dict[str, Any]]:
         answers = await asyncio.gather(*(worker.tell(Status()) for worker in self.workers.values()))
