@@ -232,7 +232,7 @@ def test_other_options_elsewhere_are_refused() -> None:
         network, _, _ = await opened(8, replicas=2)
         for others in ({"replicas": 3}, {"replicas": 2, "write": "all"}, {"replicas": 2, "split": "down-all"}):
             with pytest.raises(ConfigError, match="options"):
-                await open_kv(network.host("d"), "numbers", int, replication=Replication(**others))
+                await open_kv(network.host("d"), "numbers", int, replication=Replication.of(others))
         host = network.host("e")
         await open_kv(host, "numbers", int, replication=Replication(replicas=2, read="any"))
 
