@@ -146,6 +146,27 @@ def test_copies_that_have_lost_the_thread_while_nothing_is_written_follow_again(
     assert world.nodes[3].may_read(0)
 
 
+def test_a_promise_to_who_has_held_it_since_does_not_delay_the_next_takeover() -> None:
+    world = started(4, 3)
+    world.order = lambda partition: tuple(uid for uid in (1, 2, 3, 4) if uid in world.nodes)
+    world.crash(1)
+    world.rest()
+    world.order = lambda partition: (4, 2, 3)
+    for uid in (2, 3, 4):
+        world.look(uid)
+    world.rest()
+    assert world.nodes[3].slots[0].promised[1] == 2, "2 took it over, and gave it to 4"
+    assert world.executing(0) == [4]
+    world.put(4)
+    world.quiet()
+    world.crash(4)
+    world.order = lambda partition: (3, 2)
+    for uid in (2, 3):
+        world.look(uid)
+    world.quiet()
+    assert world.executing(0) == [3], "at once, and not after some patience with 2"
+
+
 def test_outcomes_and_tombstones_go_by_rounds_and_not_by_the_clock() -> None:
     """A clock that was a year ahead has stamped them, or one that steps forward: neither keeps nor loses anything."""
     world = started(2, 2)

@@ -446,7 +446,8 @@ class Rights:
         if slot.incoming is not None or not book.joined or not book.acts or book.now < slot.retry_at:
             return
         served, live = book.is_served(slot), book.is_live(slot.right.holder)
-        if (served or book.is_expected(slot.promised[1])) and patient:
+        rival = slot.promised > slot.right.tenure and book.is_expected(slot.promised[1])
+        if (served or rival) and patient:
             return
         if served and live:
             if slot.role is Role.AWAITING:
