@@ -288,7 +288,8 @@ class World:
         slot = self.nodes[uid].slots[partition]
         sets = (slot.items, slot.strays) if slot.strays is not None else (slot.items,)
         found = [each.items[item.key] for each in sets if item.key in each.items]
-        return any(survives(item, one) for one in found) or (item.value is None and not found)
+        gone = self.deleted.get((partition, item.key))
+        return any(survives(item, one) for one in found) or (not found and gone is not None and survives(item, gone))
 
     def _forget_what_failed(self, uid: int) -> None:
         """Who is no holder any more does not acknowledge what it wrote."""

@@ -135,6 +135,14 @@ def test_a_right_is_taken_only_with_everything_and_above_all_that_is_known_or_pr
         assert sent(world.own(2).step(Heard(1, cede), 0.0), Declined), spoil
 
 
+def test_declining_a_right_takes_no_promise_back() -> None:
+    world = ceding()
+    (cede,) = world.wires[1, 2]
+    world.own(2).slots[0].promised = (2, 3)
+    assert sent(world.own(2).step(Heard(1, cede), 0.0), Declined)
+    assert slot_of(world, 2).promised == (2, 3), "3 may hold it in that epoch"
+
+
 def test_a_holder_whose_right_was_declined_goes_on_above_it() -> None:
     world = ceding()
     world.own(2).slots[0].incoming = None

@@ -186,6 +186,16 @@ def test_an_inquiry_is_answered_by_who_holds_it_or_held_it_last() -> None:
     assert sent(node.step(Heard(2, Inquiry(0)), 0.0), Free)
 
 
+def test_what_a_claimer_was_shown_that_is_not_heard_of_any_more_goes_to_the_holder() -> None:
+    world = with_strays()
+    slot = world.own(3).slots[0]
+    slot.promised = slot.known = (5, 2)  # and 2 has given it up, but that got lost
+    world.look(3)
+    assert slot.items
+    world.rest()
+    assert len(slot_of(world, 1).items) == 7
+
+
 def test_handing_over_is_counted() -> None:
     world = with_strays()
     effects: list[Effect] = []

@@ -136,9 +136,9 @@ def test_whoever_executes_gives_way_to_a_higher_right_in_every_role() -> None:
 
 def test_the_table_of_roles_says_all_that_happens_and_no_more() -> None:
     with transitions() as taken:
-        for seed in (5, 32):
+        for seed in range(12):
             Chaos(seed).run()
-        Chaos(533, rough=True).run()
+            Chaos(seed, rough=True).run()
         test_whoever_executes_gives_way_to_a_higher_right_in_every_role()
         declined = ceding()
         declined.own(2).slots[0].incoming = None

@@ -149,8 +149,9 @@ def ceded(book: Book, slot: Slot, uid: int, cede: Cede) -> None:
             del slot.decided[old]
         if slot.decided.get(question):
             book.hold(slot, cede.right, uid)
-        else:
-            slot.promised = max(slot.promised, (epoch, book.me))
+        elif epoch > slot.promised[0]:
+            slot.promised = (epoch, book.me)
+            book.touch(slot)
     if slot.decided.get(question):
         book.send(uid, Taken(slot.partition, epoch))
     else:

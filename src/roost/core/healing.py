@@ -144,7 +144,7 @@ def look_at_strays(book: Book, slot: Slot) -> None:
         return
     wanted = book.me in book.owners[slot.partition]
     if slot.items and slot.incoming is None and not book.is_copy(slot) and handing is None:
-        if not book.is_known(slot):
+        if not book.is_known(slot) or (slot.known > slot.right.tenure and _has_waited(book, slot)):
             book.stray(slot)
         elif slot.known == slot.right.tenure and not wanted and book.is_live(slot.right.holder):
             book.forget(slot)
@@ -154,6 +154,11 @@ def look_at_strays(book: Book, slot: Slot) -> None:
     holder = slot.right.holder
     if slot.strays is not None and handing is None and not waits and book.is_live(holder) and book.now >= slot.retry_at:
         hand_over(book, slot, holder, strays=True, forget=True)
+
+
+def _has_waited(book: Book, slot: Slot) -> bool:
+    """A claimer has what is here, and nothing has been heard of it since."""
+    return book.now >= slot.since + book.patience_seconds
 
 
 def _keep_what_is_news(slot: Slot, strays: ItemSet) -> None:

@@ -465,6 +465,8 @@ class Rights:
             return True
         if any(not feed.in_step or feed.flight for feed in slot.feeds.values()):
             return True
+        if slot.items and slot.known > slot.right.tenure:
+            return True
         waits = slot.retry_at > self.book.now
         unserved = slot.role is Role.COPY and not self.book.is_served(slot)
         return unserved or (waits and (bool(slot.items) or slot.strays is not None or slot.role is Role.HOLDING))
