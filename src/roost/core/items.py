@@ -278,16 +278,6 @@ class ItemSet:
                 return items, position + 1
         return items, len(keys)
 
-    def fits(self, keys: Sequence[bytes], start: int, bytes_max: int) -> bool:
-        """Would one chunk take all of `keys[start:]`?"""
-        size = 0
-        for position in range(start, len(keys)):
-            item = self.items.get(keys[position])
-            size += weight_of(item) if item is not None else 0
-            if size >= bytes_max:
-                return False
-        return True
-
     def differing_buckets(self, theirs: list[int]) -> list[int]:
         """The buckets in which another set, given by its bucket digests, differs from this one."""
         mine = self.buckets or [0] * BUCKETS

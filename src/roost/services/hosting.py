@@ -128,8 +128,10 @@ class Hosting:
         self._progress: asyncio.Future[None] | None = None
 
     def _lane(self, partition: int, queued_max: int) -> Lane:
-        drained = lambda one: self.step(Drained(one))  # noqa: E731
-        return Lane(self.rights, partition, queued_max, self._monotonic, drained, self.service)
+        return Lane(self.rights, partition, queued_max, self._monotonic, self._drained, self.service)
+
+    def _drained(self, partition: int) -> None:
+        self.step(Drained(partition))
 
     def start(self) -> None:
         """Begin to tick. The first view must have been given."""
